@@ -1,0 +1,144 @@
+"""Credentials: verifying the tokens that come in, and signing the ones that services send each other.
+
+Customers and operators carry a JWT of the identity service (EdDSA, verified with its published keys). Services sign a
+short-lived JWT of their own with the secret that all of the mesh shares (HS256); see docs/adr/0005.
+"""
+
+import json
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+import jwt
+from google.api.httpbody_pb2 import HttpBody
+from google.protobuf.empty_pb2 import Empty
+
+from mesh import status
+from mesh.caller import GUEST, Caller, Tier
+from mesh.errors import Failure, Kind, unavailable
+
+AUDIENCE = "shopmesh"
+ALGORITHM = "EdDSA"
+_SERVICE_ALGORITHM = "HS256"
+_SERVICE_ISSUER = "mesh"
+_SERVICE_TTL_S = 300
+_CACHED_TOKENS = 4096
+# A token signed by a key we do not know asks the issuer for new keys, but not more often than this.
+_KEY_REFRESH_S = 10.0
+_ROLES = {"customer": Tier.CUSTOMER, "operator": Tier.OPERATOR}
+
+_FETCH_TIMEOUT_S = 2.0
+
+# Answers a JWK set (RFC 7517) as a dict.
+FetchKeys = Callable[[], Awaitable[dict[str, Any]]]
+
+
+def keys_from(channel: grpc.aio.Channel, method: str) -> FetchKeys:
+    """Fetch the JWK set from an RPC that takes nothing and answers google.api.HttpBody."""
+    call = channel.unary_unary(
+        method,
+        request_serializer=Empty.SerializeToString,
+        response_deserializer=HttpBody.FromString,
+    )
+
+    async def fetch() -> dict[str, Any]:
+        try:
+            body = await call(Empty(), timeout=_FETCH_TIMEOUT_S)
+        except grpc.aio.AioRpcError as error:
+            raise status.from_rpc_error(error) from error
+        keys: dict[str, Any] = json.loads(body.data)
+        return keys
+
+    return fetch
+
+
+class ServiceCredential:
+    """What a service shows when it calls another: a JWT in its own name, renewed before it runs out."""
+
+    def __init__(self, name: str, secret: str) -> None:
+        self._name = name
+        self._secret = secret
+        self._metadata: tuple[tuple[str, str], ...] = ()
+        self._renew_at = 0.0
+
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """The gRPC metadata that carries the credential."""
+        now = time.time()
+        if now >= self._renew_at:
+            claims = {"iss": _SERVICE_ISSUER, "aud": AUDIENCE, "sub": self._name, "exp": int(now) + _SERVICE_TTL_S}
+            token = jwt.encode(claims, self._secret, algorithm=_SERVICE_ALGORITHM)
+            self._metadata = (("authorization", f"Bearer {token}"),)
+            self._renew_at = now + _SERVICE_TTL_S / 2
+        return self._metadata
+
+
+class Authenticator:
+    """Turns the authorization of a call into its Caller; remembers tokens that it has verified until they expire."""
+
+    def __init__(self, service_secret: str, fetch_keys: FetchKeys) -> None:
+        self._secret = service_secret
+        self._fetch_keys = fetch_keys
+        self._keys: dict[str, jwt.PyJWK] = {}
+        self._fetched_at = float("-inf")
+        self._verified: OrderedDict[str, tuple[Caller, float]] = OrderedDict()
+
+    async def authenticate(self, authorization: str | None) -> Caller:
+        """The caller behind an authorization header; a guest without one.
+
+        Raises UNAUTHENTICATED TOKEN_INVALID for anything but a valid bearer token, UNAVAILABLE when the keys to verify
+        it cannot be had.
+        """
+        if authorization is None:
+            return GUEST
+        known = self._verified.get(authorization)
+        if known is not None and known[1] > time.time():
+            return known[0]
+        scheme, _, token = authorization.partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise _invalid("The authorization header must be 'Bearer <token>'.")
+        caller, expires_at = await self._verify(token)
+        self._remember(authorization, caller, expires_at)
+        return caller
+
+    async def _verify(self, token: str) -> tuple[Caller, float]:
+        try:
+            header = jwt.get_unverified_header(token)
+            if header.get("alg") == _SERVICE_ALGORITHM:
+                claims = _claims(token, self._secret, _SERVICE_ALGORITHM)
+                tier = Tier.SERVICE if claims.get("iss") == _SERVICE_ISSUER else None
+            else:
+                key = await self._key(str(header.get("kid", "")))
+                claims = _claims(token, key, ALGORITHM)
+                tier = _ROLES.get(str(claims.get("role")))
+        except jwt.PyJWTError as error:
+            raise _invalid("The token is not valid or has expired.") from error
+        if tier is None:
+            raise _invalid("The token does not say what its bearer is.")
+        return Caller(tier, str(claims["sub"])), float(claims["exp"])
+
+    async def _key(self, key_id: str) -> jwt.PyJWK:
+        if key_id not in self._keys and time.monotonic() - self._fetched_at >= _KEY_REFRESH_S:
+            try:
+                self._keys = {str(key.key_id): key for key in jwt.PyJWKSet.from_dict(await self._fetch_keys()).keys}
+            except Failure as failure:
+                raise unavailable("KEYS_UNAVAILABLE", "The keys to verify tokens cannot be had now.") from failure
+            self._fetched_at = time.monotonic()
+        if key_id not in self._keys:
+            raise _invalid("The token was signed by an unknown key.")
+        return self._keys[key_id]
+
+    def _remember(self, authorization: str, caller: Caller, expires_at: float) -> None:
+        self._verified[authorization] = (caller, expires_at)
+        if len(self._verified) > _CACHED_TOKENS:
+            self._verified.popitem(last=False)
+
+
+def _claims(token: str, key: str | jwt.PyJWK, algorithm: str) -> dict[str, Any]:
+    options = {"require": ["exp", "sub", "aud"]}
+    return jwt.decode(token, key, algorithms=[algorithm], audience=AUDIENCE, options=options)  # type: ignore[arg-type]
+
+
+def _invalid(message: str) -> Failure:
+    return Failure(Kind.UNAUTHENTICATED, "TOKEN_INVALID", message)

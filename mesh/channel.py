@@ -1,0 +1,104 @@
+"""Calling another service: one channel per address, the contract's timeouts and retries, failures as `Failure`.
+
+A call never outlives the RPC on whose behalf it is made: `deadline_scope` is set by the server interceptor, and each
+call gets what is left of it, less a margin for the answer's way back.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from typing import TypeVar
+
+import grpc
+
+from mesh import status
+from mesh.auth import ServiceCredential
+from mesh.errors import Failure, Kind
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+
+_MARGIN_S = 0.02
+# In loop time; None while no RPC is being served, such as in background tasks.
+_deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
+
+
+def set_deadline(remaining_s: float | None) -> None:
+    """Say how long the caller of this task's RPC will wait; for the interceptor."""
+    _deadline.set(None if remaining_s is None else asyncio.get_running_loop().time() + remaining_s)
+
+
+def current_deadline() -> float | None:
+    """When this task's RPC stops being waited for, in loop time."""
+    return _deadline.get()
+
+
+def open_channel(address: str, service_config: str) -> grpc.aio.Channel:
+    """A channel to `address` (host:port or dns:///host:port) that balances over all its addresses."""
+    options = [
+        ("grpc.service_config", service_config),
+        ("grpc.enable_retries", 1),
+        ("grpc.keepalive_time_ms", 20_000),
+        ("grpc.keepalive_timeout_ms", 5_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+        # A server that is restarted is dialled again soon.
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 2_000),
+        ("grpc.max_receive_message_length", 16 << 20),
+    ]
+    return grpc.aio.insecure_channel(address, options=options)
+
+
+class Channels:
+    """The channels of one process: one per address, shared by all who dial it."""
+
+    def __init__(self, service_config: str) -> None:
+        self._service_config = service_config
+        self._open: dict[str, grpc.aio.Channel] = {}
+
+    def to(self, address: str) -> grpc.aio.Channel:
+        """The channel to `address`, opened on first use. It connects by itself when it is needed."""
+        if address not in self._open:
+            self._open[address] = open_channel(address, self._service_config)
+        return self._open[address]
+
+    async def close(self) -> None:
+        """Close them all; calls under way are cancelled."""
+        for channel in self._open.values():
+            await channel.close()
+        self._open.clear()
+
+
+class Calls:
+    """Makes calls in the name of one service."""
+
+    def __init__(self, credential: ServiceCredential) -> None:
+        self._credential = credential
+
+    async def __call__(
+        self,
+        method: Callable[..., Awaitable[Response]],
+        request: Request,
+        *,
+        timeout_s: float | None = None,
+    ) -> Response:
+        """Call a stub's method and answer its response. Raises Failure, whatever went wrong.
+
+        The time-out is the least of `timeout_s`, the contract's (service config) and what the current RPC has left.
+        """
+        timeout_s = _remaining(timeout_s)
+        try:
+            return await method(request, timeout=timeout_s, metadata=self._credential.metadata())
+        except grpc.aio.AioRpcError as error:
+            raise status.from_rpc_error(error) from error
+
+
+def _remaining(timeout_s: float | None) -> float | None:
+    deadline = _deadline.get()
+    if deadline is None:
+        return timeout_s
+    left = deadline - asyncio.get_running_loop().time() - _MARGIN_S
+    if left <= 0:
+        raise Failure(Kind.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", "No time is left for this call.")
+    return left if timeout_s is None else min(timeout_s, left)

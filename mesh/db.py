@@ -1,0 +1,268 @@
+"""Databases: one engine per service, one way to run a transaction, and all that differs between MySQL and SQLite.
+
+Statements are SQLAlchemy Core and the same for both. What a dialect says in its own way stands here: the database's
+clock, insert-unless-present, adding to many rows at once, which errors are worth a repetition.
+"""
+
+import asyncio
+import contextlib
+import random
+import sqlite3
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import ColumnElement, DateTime, String, Table, Text, Update, case, event, literal, select, text, update
+from sqlalchemy.dialects import mysql, sqlite
+from sqlalchemy.engine import URL, Dialect
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from mesh.clock import SYSTEM_CLOCK, Clock
+from mesh.errors import PoisonError, unavailable
+
+T = TypeVar("T")
+Transaction = Callable[[AsyncConnection], Awaitable[T]]
+
+# Deadlock, lock wait, record changed (Galera and snapshot reads), node not ready, connection lost or refused.
+_TRANSIENT = {1213, 1205, 1020, 1047, 1040, 1053, 1927, 2002, 2003, 2006, 2013, 2014, 2055, 4031}
+# Read-only server, disk full: away until somebody acts, nothing to repeat at once.
+_AWAY = {1290, 1836, 1021, 1114, 1044, 1045, 1049, 1146, 3100}
+_SQLITE_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+_SQLITE_AWAY = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
+_ATTEMPTS = 4
+_MYSQL_SESSION = (
+    "SET SESSION time_zone = '+00:00', innodb_lock_wait_timeout = 5, "
+    "sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO'"
+)
+
+# Ids, keys and SKUs: ASCII, compared byte for byte in both dialects.
+ID = String(64).with_variant(mysql.VARCHAR(64, charset="ascii", collation="ascii_bin"), "mysql", "mariadb")
+# Short words of our own, such as states and reasons.
+WORD = String(64).with_variant(mysql.VARCHAR(64, charset="ascii", collation="ascii_bin"), "mysql", "mariadb")
+# People's text of any length.
+TEXT = Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb")
+
+
+class Utc(TypeDecorator[datetime]):
+    """An aware UTC datetime with microseconds, whatever the database stores."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """DATETIME(6) on MySQL, text that sorts by time on SQLite."""
+        return dialect.type_descriptor(mysql.DATETIME(fsp=6) if dialect.name != "sqlite" else DateTime())
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """Take the offset off; a naive value is a mistake of ours."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a stored time must be aware")
+        return value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """Put the offset back on."""
+        return None if value is None else value.replace(tzinfo=UTC)
+
+
+class db_now(FunctionElement[datetime]):  # noqa: N801 - reads as the SQL function that it is
+    """The database's clock, for use inside statements. TTLs and leases use nothing else."""
+
+    type = Utc()
+    inherit_cache = True
+
+
+@compiles(db_now)
+def _(element: db_now, compiler: SQLCompiler, **kw: object) -> str:  # noqa: ARG001
+    return "UTC_TIMESTAMP(6)"
+
+
+@compiles(db_now, "sqlite")
+def _(element: db_now, compiler: SQLCompiler, **kw: object) -> str:  # noqa: ARG001
+    return "mesh_now()"
+
+
+async def now(connection: AsyncConnection) -> datetime:
+    """The database's clock, aware UTC."""
+    return (await connection.execute(_NOW)).scalar_one()
+
+
+_NOW = select(db_now())
+
+
+async def insert_if_absent(connection: AsyncConnection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows, silently passing over those whose PRIMARY KEY is taken; every other violation still raises.
+
+    Which row stands afterwards, ours or another's, is learnt by reading it back.
+    """
+    if not rows:
+        return
+    if connection.dialect.name == "sqlite":
+        statement: Any = sqlite.insert(table).on_conflict_do_nothing(index_elements=list(table.primary_key.columns))
+    else:
+        first = next(iter(table.primary_key.columns))
+        statement = mysql.insert(table).on_duplicate_key_update({first.name: first})
+    await connection.execute(statement, list(rows))
+
+
+def increments(table: Table, key: ColumnElement[str], changes: Mapping[str, Mapping[str, int]]) -> Update:
+    """One UPDATE that adds to columns of many rows: `changes` is column -> {key -> what to add, negative to take}."""
+    keys = sorted({name for column in changes.values() for name in column})
+    values = {
+        column: table.c[column] + case(by_key, value=key, else_=literal(0))
+        for column, by_key in changes.items()
+        if by_key
+    }
+    return update(table).where(key.in_(keys)).values(values)
+
+
+class Database:
+    """One service's database. `transact` is the only way in."""
+
+    def __init__(self, engine: AsyncEngine, *, clock: Clock) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._embedded = engine.dialect.name == "sqlite"
+        # SQLite has one writer; queueing here is fair and cheaper than spinning on its lock.
+        self._writer = asyncio.Lock() if self._embedded else contextlib.nullcontext()
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    @property
+    def dialect(self) -> str:
+        """`sqlite`, `mysql` or `mariadb`."""
+        return self._engine.dialect.name
+
+    async def transact(self, name: str, body: Transaction[T], *, read_only: bool = False) -> T:
+        """Run `body` in one transaction and commit it; return what it returned, only after COMMIT.
+
+        The body may run more than once (deadlock, lost connection, unknown COMMIT), so everything it writes is keyed.
+        It runs in a task of its own: a caller that is cancelled leaves no half transaction behind. Raises PoisonError
+        when the database refuses the data, Failure UNAVAILABLE when it is away, else what the body raised.
+        """
+        task = asyncio.create_task(self._repeat(body, read_only=read_only), name=f"transact {name}")
+        self._tasks.add(task)
+        task.add_done_callback(self._forget)
+        return await asyncio.shield(task)
+
+    async def close(self) -> None:
+        """Wait for the transactions under way, then close every connection."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._engine.dispose()
+
+    async def _repeat(self, body: Transaction[T], *, read_only: bool) -> T:
+        for attempt in range(_ATTEMPTS):
+            try:
+                return await self._once(body, read_only=read_only)
+            except (IntegrityError, DataError) as error:
+                raise PoisonError(str(error.orig)) from error
+            except (OperationalError, InterfaceError) as error:
+                if _refuses_data(error):
+                    raise PoisonError(str(error.orig)) from error
+                if _is_away(error) or attempt == _ATTEMPTS - 1:
+                    raise unavailable("DATABASE_UNAVAILABLE", "The database is not available.") from error
+                if not _is_transient(error):
+                    raise
+            except (PoolTimeoutError, OSError) as error:
+                raise unavailable("DATABASE_UNAVAILABLE", "The database is not available.") from error
+            await asyncio.sleep(random.uniform(0.01, 0.05) * 2**attempt)  # noqa: S311 - jitter, not a secret
+        raise AssertionError("unreachable")
+
+    async def _once(self, body: Transaction[T], *, read_only: bool) -> T:
+        if read_only:
+            async with self._engine.connect() as connection:
+                await connection.execution_options(mesh_read_only=True)
+                return await body(connection)
+        async with self._writer, self._engine.begin() as connection:
+            return await body(connection)
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            # Mark it as seen: a caller that was cancelled will not ask.
+            task.exception()
+
+
+async def open_database(url: URL, *, clock: Clock = SYSTEM_CLOCK, pool_size: int = 10) -> Database:
+    """The database at `url`; on a server it is created when it is not there yet. No connection is kept open by this."""
+    if url.get_backend_name() == "sqlite":
+        return Database(_sqlite_engine(url, clock, pool_size), clock=clock)
+    return Database(_mysql_engine(url, pool_size), clock=clock)
+
+
+async def create_database(url: URL) -> None:
+    """Make the database that `url` names unless it exists. For SQLite, its folder. Idempotent."""
+    if url.get_backend_name() == "sqlite":
+        Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
+        return
+    engine = create_async_engine(url.set(database=""), isolation_level="AUTOCOMMIT")
+    try:
+        async with engine.connect() as connection:
+            name = engine.dialect.identifier_preparer.quote_identifier(str(url.database))
+            await connection.execute(text(f"CREATE DATABASE IF NOT EXISTS {name} CHARACTER SET utf8mb4"))
+    finally:
+        await engine.dispose()
+
+
+def _sqlite_engine(url: URL, clock: Clock, pool_size: int) -> AsyncEngine:
+    engine = create_async_engine(url, pool_size=pool_size, max_overflow=0, pool_timeout=10)
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def prepare(connection: Any, _: object) -> None:
+        # The driver's own transaction control is off: BEGIN is ours, see below.
+        connection.isolation_level = None
+        connection.create_function("mesh_now", 0, lambda: clock.now().strftime("%Y-%m-%d %H:%M:%S.%f"))
+        cursor = connection.cursor()
+        # FULL: an acknowledged COMMIT has reached the disk.
+        for pragma in ("busy_timeout = 5000", "journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def begin(connection: Any) -> None:
+        read_only = connection.get_execution_options().get("mesh_read_only", False)
+        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _mysql_engine(url: URL, pool_size: int) -> AsyncEngine:
+    return create_async_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=10,
+        pool_recycle=1800,
+        isolation_level="READ COMMITTED",
+        connect_args={"init_command": _MYSQL_SESSION, "connect_timeout": 5, "charset": "utf8mb4"},
+    )
+
+
+def _number(error: DBAPIError) -> int:
+    arguments = getattr(error.orig, "args", ())
+    return arguments[0] if arguments and isinstance(arguments[0], int) else 0
+
+
+def _sqlite_code(error: DBAPIError) -> int:
+    # Extended codes carry the primary one in their low byte.
+    return getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
+
+
+def _is_transient(error: DBAPIError) -> bool:
+    return error.connection_invalidated or _number(error) in _TRANSIENT or _sqlite_code(error) in _SQLITE_BUSY
+
+
+def _is_away(error: DBAPIError) -> bool:
+    return _number(error) in _AWAY or _sqlite_code(error) in _SQLITE_AWAY
+
+
+def _refuses_data(error: DBAPIError) -> bool:
+    # 4025: MariaDB's CHECK; 3819: MySQL's. PyMySQL files both under OperationalError.
+    return _number(error) in {4025, 3819}

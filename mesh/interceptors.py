@@ -1,0 +1,145 @@
+"""What happens to every RPC of every service.
+
+In this order: the caller is authenticated, the access rule checked, the deadline noted, the call made; a failure
+becomes a status, with one log line; metrics count both. The rule comes from the method's option in the contract. A
+method without one is refused at start-up, so nothing is open by accident; a planned one answers UNIMPLEMENTED.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, cast
+
+import grpc
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from prometheus_client import Counter, Histogram
+
+from mesh import status
+from mesh.auth import Authenticator
+from mesh.caller import Caller, Tier, set_caller
+from mesh.channel import set_deadline
+from mesh.clock import SYSTEM_CLOCK
+from mesh.errors import Failure, Kind
+from policy.v1 import policy_pb2
+
+Handler = Callable[[Any, grpc.aio.ServicerContext[Any, Any]], Awaitable[Any]]
+
+REQUEST_ID = "x-request-id"
+_HANDLED = Counter("grpc_server_handled_total", "Calls answered.", ["method", "code"])
+_SECONDS = Histogram("grpc_server_handling_seconds", "Time to answer a call.", ["method"])
+_LEAST_TIER = {
+    policy_pb2.ACCESS_PUBLIC: Tier.GUEST,
+    policy_pb2.ACCESS_OWNER: Tier.GUEST,
+    policy_pb2.ACCESS_OPERATOR: Tier.OPERATOR,
+    policy_pb2.ACCESS_SERVICE: Tier.SERVICE,
+}
+
+_log = logging.getLogger("rpc")
+
+
+class PolicyInterceptor(grpc.aio.ServerInterceptor):
+    """Applies the contract's rules to the methods of `services`; others (health, reflection) pass untouched.
+
+    Raises ValueError for a method without an access rule.
+    """
+
+    def __init__(self, services: Iterable[ServiceDescriptor], authenticator: Authenticator) -> None:
+        self._authenticator = authenticator
+        self._methods = {_path(method): method for service in services for method in service.methods}
+        for method in self._methods.values():
+            _least_tier(method)
+        self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any] | None] = {}
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """The method's handler inside our rules; made once per method."""
+        path = handler_call_details.method
+        if path not in self._wrapped:
+            handler = await continuation(handler_call_details)
+            if path not in self._methods or handler is None:
+                return handler
+            self._wrapped[path] = self._wrap(path, handler)
+        return self._wrapped[path]
+
+    def _wrap(self, path: str, handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
+        inner: Handler = _unimplemented if _is_planned(self._methods[path]) else cast("Any", handler.unary_unary)
+        if inner is None:
+            raise ValueError(f"{path} streams, which the interceptor does not serve yet")
+        return grpc.unary_unary_rpc_method_handler(
+            cast("Any", self._guarded(path, inner)),
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+    def _guarded(self, path: str, inner: Handler) -> Handler:
+        least, seconds, handled_ok = (
+            _least_tier(self._methods[path]),
+            _SECONDS.labels(path),
+            _HANDLED.labels(path, "OK"),
+        )
+
+        async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            started = time.perf_counter()
+            metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+            try:
+                caller = await self._authenticator.authenticate(metadata.get("authorization"))
+                _check(caller, least)
+                set_caller(caller)
+                set_deadline(context.time_remaining())
+                response = await inner(request, context)
+            except asyncio.CancelledError:
+                _HANDLED.labels(path, "CANCELLED").inc()
+                raise
+            except Exception as error:  # noqa: BLE001 - the border: whatever it is, the caller gets a status
+                failure = _as_failure(path, error)
+            else:
+                handled_ok.inc()
+                seconds.observe(time.perf_counter() - started)
+                return response
+            request_id = metadata.get(REQUEST_ID) or SYSTEM_CLOCK.uuid7()
+            _HANDLED.labels(path, failure.kind.name).inc()
+            _log.info(
+                "call failed",
+                extra={"method": path, "code": failure.kind.name, "reason": failure.reason, "request_id": request_id},
+            )
+            return await status.abort(context, failure)
+
+        return call
+
+
+async def _unimplemented(_: Any, __: grpc.aio.ServicerContext[Any, Any]) -> Any:
+    raise Failure(Kind.UNIMPLEMENTED, "PLANNED", "This method is part of the contract and not served yet.")
+
+
+def _is_planned(method: MethodDescriptor) -> bool:
+    return bool(method.GetOptions().Extensions[policy_pb2.method].stage == policy_pb2.STAGE_PLANNED)
+
+
+def _path(method: MethodDescriptor) -> str:
+    return f"/{method.containing_service.full_name}/{method.name}"
+
+
+def _least_tier(method: MethodDescriptor) -> Tier:
+    access = method.GetOptions().Extensions[policy_pb2.method].access
+    if access not in _LEAST_TIER:
+        raise ValueError(f"{method.full_name} has no access rule: set option (policy.v1.method)")
+    return _LEAST_TIER[access]
+
+
+def _check(caller: Caller, least: Tier) -> None:
+    if caller.tier >= least:
+        return
+    if caller.tier is Tier.GUEST:
+        raise Failure(Kind.UNAUTHENTICATED, "SIGN_IN_REQUIRED", "This needs a token of a sufficient tier.")
+    raise Failure(Kind.PERMISSION_DENIED, "TIER_TOO_LOW", f"This needs the tier {least.name.lower()}.")
+
+
+def _as_failure(path: str, error: Exception) -> Failure:
+    if isinstance(error, Failure):
+        return error
+    _log.error("call broke", exc_info=error, extra={"method": path})
+    return Failure(Kind.INTERNAL, "INTERNAL", "Something went wrong here.")

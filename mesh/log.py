@@ -1,0 +1,56 @@
+"""Logs: one JSON object a line on stderr, or colours on a terminal. Ids that are capabilities are masked."""
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+from structlog.typing import EventDict, WrappedLogger
+
+# Knowing one of these is owning what it names (a guest's cart or order), so logs show only its end.
+_CAPABILITIES = ("cart_id", "order_id", "saga_id", "reservation_id")
+_NEVER = ("password", "payment_token", "authorization", "refresh_token", "access_token")
+
+
+def mask(identifier: str) -> str:
+    """The end of an id: enough to find it with the id at hand, not enough to use it."""
+    return f"..{identifier[-6:]}" if len(identifier) > 6 else "..."  # noqa: PLR2004 - the masked length
+
+
+def set_up(level: str) -> None:
+    """Send all logging, ours and libraries', through structlog to stderr. Call once, at the start of a program."""
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _without_secrets,
+    ]
+    renderer: list[Any] = (
+        [structlog.dev.ConsoleRenderer()]
+        if sys.stderr.isatty()
+        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    for noisy in ("aiosqlite", "asyncio", "alembic", "httpx", "httpcore"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _without_secrets(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    for name in _CAPABILITIES:
+        if isinstance(event.get(name), str):
+            event[name] = mask(event[name])
+    for name in _NEVER:
+        if name in event:
+            event[name] = "***"
+    return event

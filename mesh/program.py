@@ -1,0 +1,135 @@
+"""One program of the mesh: from settings to services that answer, and back down in order.
+
+`shopmesh up` runs all services in one program, `python -m <service>` one; both come through here, and services find
+each other over real gRPC in either case.
+"""
+
+import contextlib
+import logging
+import secrets
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from mesh import log
+from mesh.auth import Authenticator, ServiceCredential, keys_from
+from mesh.cache import Cache, open_cache
+from mesh.channel import Calls, Channels
+from mesh.clock import SYSTEM_CLOCK, Clock
+from mesh.config import Settings, load, service_address
+from mesh.errors import ConfigError, Failure
+from mesh.run import GrpcHost, Service, run, stop_signal
+
+EXIT_MISUSE = 2
+
+AnySettings = TypeVar("AnySettings", bound=Settings)
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kit:
+    """What a program hands to every service that it builds."""
+
+    clock: Clock
+    cache: Cache
+    channels: Channels
+    service_secret: str
+
+    def calls_as(self, service: str) -> Calls:
+        """What makes calls to other services in the name of `service`."""
+        return Calls(ServiceCredential(service, self.service_secret))
+
+
+Build = Callable[[Kit], Awaitable[Service]]
+
+
+class Program:
+    """Services behind one gRPC server."""
+
+    def __init__(self, settings: Settings, kit: Kit) -> None:
+        self._settings = settings
+        self._kit = kit
+        self._host: GrpcHost | None = None
+
+    async def start(self, builds: Sequence[Build]) -> int:
+        """Build the services, serve them, answer the gRPC port. Raises OSError when it is taken."""
+        services = [await build(self._kit) for build in builds]
+        channel = self._kit.channels.to(service_address(self._settings, "identity"))
+        authenticator = Authenticator(self._kit.service_secret, keys_from(channel, self._settings.keys_method))
+        self._host = GrpcHost(services, authenticator, bind=self._settings.bind, port=self._settings.grpc_port)
+        return await self._host.start()
+
+    async def stop(self) -> None:
+        """Drain calls under way for at most drain_s, stop the services, close what they shared."""
+        if self._host is not None:
+            await self._host.stop(self._settings.drain_s)
+        await self._kit.channels.close()
+        await self._kit.cache.close()
+
+
+def open_kit(settings: Settings, service_config: str, *, clock: Clock = SYSTEM_CLOCK) -> Kit:
+    """The kit that the settings describe. Needs the running loop."""
+    return Kit(
+        clock=clock,
+        cache=open_cache(settings.redis_url),
+        channels=Channels(service_config),
+        service_secret=settings.service_secret or kept_secret(settings.data_dir),
+    )
+
+
+def kept_secret(data_dir: Path) -> str:
+    """The secret of services that share a data folder on one machine: made once, readable by its owner alone."""
+    path = data_dir / "service-secret"
+    if not path.exists():
+        data_dir.mkdir(parents=True, exist_ok=True)
+        draft = data_dir / f".{secrets.token_hex(8)}"
+        draft.touch(mode=0o600)
+        draft.write_text(secrets.token_hex(32))
+        # A link appears whole or not at all, so whoever comes second reads the first one's secret.
+        with contextlib.suppress(FileExistsError):
+            path.hardlink_to(draft)
+        draft.unlink()
+    return path.read_text()
+
+
+def main(
+    kind: type[AnySettings],
+    build: Callable[[AnySettings, Kit], Awaitable[Service]],
+    migrate: Callable[[AnySettings], Awaitable[None]],
+    *,
+    service_config: str,
+) -> int:
+    """Run one service until it is told to stop: what each `__main__.py` calls. Answers the exit code."""
+    try:
+        settings = load(kind)
+    except ConfigError as error:
+        return misuse(error.problems)
+    log.set_up(settings.log_level)
+    return run(_serve(settings, partial(build, settings), partial(migrate, settings), service_config))
+
+
+def misuse(problems: Sequence[str]) -> int:
+    """Name every problem on stderr, a line each, and answer the exit code for wrong use."""
+    for problem in problems:
+        sys.stderr.write(f"{problem}\n")
+    return EXIT_MISUSE
+
+
+async def _serve(settings: Settings, build: Build, migrate: Callable[[], Awaitable[None]], service_config: str) -> int:
+    stop = stop_signal()
+    program = Program(settings, open_kit(settings, service_config))
+    try:
+        if settings.embedded:
+            await migrate()
+        port = await program.start([build])
+    except (OSError, Failure) as error:
+        await program.stop()
+        return misuse([str(error)])
+    _log.info("serving", extra={"bind": settings.bind, "grpc_port": port})
+    await stop.wait()
+    await program.stop()
+    return 0

@@ -1,0 +1,129 @@
+"""Start and stop: any number of services in one process, over one gRPC server, until SIGTERM or SIGINT.
+
+A service is built by its app.py. Health follows grpc.health.v1: "" is alive as long as the process serves, a service's
+names are ready while its database is reachable and its schema there.
+"""
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import Coroutine, Sequence
+from typing import Any, Protocol
+
+import grpc
+import uvloop
+from google.protobuf.descriptor import ServiceDescriptor
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from mesh.auth import Authenticator
+from mesh.interceptors import PolicyInterceptor
+
+_READY_EVERY_S = 1.0
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+_log = logging.getLogger(__name__)
+
+
+class Service(Protocol):
+    """What app.py builds."""
+
+    name: str
+    # The proto services that it answers for.
+    descriptors: tuple[ServiceDescriptor, ...]
+
+    def register(self, server: grpc.aio.Server) -> None:
+        """Add the servicers."""
+
+    async def start(self) -> None:
+        """Start background work; called once the server listens. Must not wait for other services."""
+
+    async def ready(self) -> bool:
+        """Whether calls can be answered now: database reachable, schema there. Never raises."""
+
+    async def stop(self) -> None:
+        """End background work and close everything that was opened."""
+
+
+class GrpcHost:
+    """One gRPC server over several services."""
+
+    def __init__(self, services: Sequence[Service], authenticator: Authenticator, *, bind: str, port: int) -> None:
+        self._services = services
+        self._health = health.aio.HealthServicer()
+        self._bind = bind
+        self._port = port
+        descriptors = [descriptor for service in services for descriptor in service.descriptors]
+        self._server = grpc.aio.server(
+            interceptors=[PolicyInterceptor(descriptors, authenticator)],
+            options=[
+                # A second process on the same port is a mistake, not load balancing.
+                ("grpc.so_reuseport", 0),
+                ("grpc.max_receive_message_length", 16 << 20),
+                # Clients come back now and then, so that new replicas get their share.
+                ("grpc.max_connection_age_ms", 300_000),
+                ("grpc.max_connection_age_grace_ms", 30_000),
+                ("grpc.keepalive_permit_without_calls", 1),
+                ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+                ("grpc.http2.max_ping_strikes", 0),
+            ],
+        )
+        for service in services:
+            service.register(self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        names = [descriptor.full_name for descriptor in descriptors]
+        reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server)
+        self._watch: asyncio.Task[None] | None = None
+
+    async def start(self) -> int:
+        """Listen, start the services' background work, answer the bound port. Raises OSError when it is taken."""
+        try:
+            port = self._server.add_insecure_port(f"{self._bind}:{self._port}")
+        except RuntimeError as error:
+            raise OSError(f"gRPC port {self._port} on {self._bind} cannot be bound") from error
+        await self._server.start()
+        await self._health.set("", _SERVING)
+        for service in self._services:
+            await service.start()
+        await self._update_health()
+        self._watch = asyncio.create_task(self._watch_health(), name="health")
+        return port
+
+    async def stop(self, grace_s: float) -> None:
+        """Say NOT_SERVING, refuse new calls, give those under way `grace_s`, then stop the services."""
+        if self._watch is not None:
+            self._watch.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._watch
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace_s)
+        for service in reversed(self._services):
+            await service.stop()
+
+    async def _watch_health(self) -> None:
+        while True:
+            await asyncio.sleep(_READY_EVERY_S)
+            await self._update_health()
+
+    async def _update_health(self) -> None:
+        for service in self._services:
+            state = _SERVING if await service.ready() else _NOT_SERVING
+            for descriptor in service.descriptors:
+                await self._health.set(descriptor.full_name, state)
+
+
+def stop_signal() -> asyncio.Event:
+    """An event that SIGTERM and SIGINT set, on the running loop."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+def run(main: Coroutine[Any, Any, int]) -> int:
+    """Run a program's main coroutine on uvloop and answer its exit code."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main)

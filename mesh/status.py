@@ -1,0 +1,70 @@
+"""Failure <-> google.rpc.Status: how a failure travels in a gRPC trailer or in one member of a batch answer.
+
+Details follow AIP-193: an ErrorInfo always, a BadRequest when fields are named, a RetryInfo when retrying may help.
+"""
+
+import grpc
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.duration_pb2 import Duration
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
+from google.rpc.status_pb2 import Status
+
+from mesh.errors import Failure, FieldViolation, Kind
+
+DOMAIN = "shopmesh"
+DETAILS_KEY = "grpc-status-details-bin"
+_CODES = {code.value[0]: code for code in grpc.StatusCode if code is not grpc.StatusCode.OK}
+
+
+def to_status(failure: Failure) -> Status:
+    """The failure as a message, losslessly."""
+    status = Status(code=failure.kind.value, message=failure.message)
+    _pack(status, ErrorInfo(reason=failure.reason, domain=DOMAIN, metadata=dict(failure.metadata)))
+    if failure.fields:
+        violations = [BadRequest.FieldViolation(field=f.field, description=f.message) for f in failure.fields]
+        _pack(status, BadRequest(field_violations=violations))
+    if failure.retry_after_s is not None:
+        delay = Duration()
+        delay.FromMicroseconds(round(failure.retry_after_s * 1_000_000))
+        _pack(status, RetryInfo(retry_delay=delay))
+    return status
+
+
+def from_status(status: Status) -> Failure:
+    """The failure that `to_status` was given; one with reason UNKNOWN if the sender was not one of us."""
+    info, bad_request, retry = ErrorInfo(reason="UNKNOWN"), BadRequest(), RetryInfo()
+    for detail in status.details:
+        for known in (info, bad_request, retry):
+            if detail.Is(known.DESCRIPTOR):
+                detail.Unpack(known)
+    return Failure(
+        kind=Kind(status.code) if status.code in _CODES else Kind.UNKNOWN,
+        reason=info.reason,
+        message=status.message,
+        metadata=dict(info.metadata),
+        fields=tuple(FieldViolation(v.field, v.description) for v in bad_request.field_violations),
+        retry_after_s=retry.retry_delay.ToMicroseconds() / 1e6 if retry.HasField("retry_delay") else None,
+    )
+
+
+def from_rpc_error(error: grpc.aio.AioRpcError) -> Failure:
+    """The failure behind a failed call; of one that never reached a server of ours, only the kind is known."""
+    for key, value in error.trailing_metadata() or ():
+        if key == DETAILS_KEY and isinstance(value, bytes):
+            return from_status(Status.FromString(value))
+    kind = Kind(error.code().value[0])
+    retry_after_s = 1.0 if kind is Kind.UNAVAILABLE else None
+    reason = f"UPSTREAM_{kind.name}"
+    return Failure(kind, reason, "A service needed for this call did not answer.", retry_after_s=retry_after_s)
+
+
+async def abort(context: grpc.aio.ServicerContext[object, object], failure: Failure) -> None:
+    """End the call with the failure. Never returns: grpc raises."""
+    trailer = ((DETAILS_KEY, to_status(failure).SerializeToString()),)
+    await context.abort(_CODES[failure.kind.value], failure.message, trailer)
+
+
+def _pack(status: Status, detail: ErrorInfo | BadRequest | RetryInfo) -> None:
+    packed = AnyMessage()
+    packed.Pack(detail)
+    status.details.append(packed)
