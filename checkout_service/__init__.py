@@ -1,0 +1,1 @@
+"""Orders: from a cart to a paid, invoiced sale, by a saga that survives whatever happens on the way."""
