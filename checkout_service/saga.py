@@ -7,10 +7,10 @@ only goes forward, but for one exception: a capture refused for good.
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 
-from checkout_service.domain import OrderState
+from checkout_service.domain import Order, OrderState
 
 
 class SagaState(enum.StrEnum):
@@ -77,6 +77,8 @@ _CAPTURE_REFUSED = (OrderState.PAYMENT_FAILED, "CAPTURE_DECLINED")
 
 _AUTHORIZATION_KNOWN = {
     _O.AUTHORIZED: Step(_S.COMMITTING, order=OrderState.AUTHORIZED),
+    # A provider that took the money at once; capturing it again is harmless.
+    _O.CAPTURED: Step(_S.COMMITTING, order=OrderState.AUTHORIZED),
     _O.DECLINED: Step(_S.RELEASING, fails_as=_DECLINED),
     _O.CANCELLED: Step(_S.RELEASING, fails_as=_CANCELLED),
     _O.PENDING: Step(_S.AWAITING_PAYMENT, order=OrderState.PAYMENT_PENDING),
@@ -120,7 +122,12 @@ TABLE: Mapping[SagaState, Mapping[Outcome, Step]] = {
         _O.CAPTURED: Step(_S.SETTLING, order=OrderState.PAID),
         _O.CAPTURE_REFUSED: Step(_S.VOIDING, fails_as=_CAPTURE_REFUSED),
         _O.AUTHORIZED: Step(_S.CAPTURING),
+        _O.PENDING: Step(_S.CAPTURING),
         _O.UNKNOWN: Step(_S.FINDING_CAPTURE),
+        # There is nothing left to capture.
+        _O.DECLINED: Step(_S.VOIDING, fails_as=_CAPTURE_REFUSED),
+        _O.CANCELLED: Step(_S.VOIDING, fails_as=_CAPTURE_REFUSED),
+        _O.NOT_FOUND: Step(_S.VOIDING, fails_as=_CAPTURE_REFUSED),
     },
     _S.SETTLING: {
         _O.SETTLED: Step(_S.DONE),
@@ -180,6 +187,64 @@ def next_step(state: SagaState, outcome: Outcome) -> Step:
         raise ValueError(f"{state} cannot end in {outcome}") from None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """An outcome with the facts that came with it."""
+
+    outcome: Outcome
+    # The provider's id of the payment, when it gave one.
+    payment_id: str = ""
+    # Per SKU, what a refusal for want of stock saw.
+    available: Mapping[str, int] = field(default_factory=dict)
+    # How long stock is held from now, when that was just agreed.
+    held_for: timedelta | None = None
+    # Why the outcome is not known.
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long things may take."""
+
+    # From the order, or from the moment its payment is pending, until it is given up.
+    payment: timedelta
+    first_retry: timedelta = timedelta(milliseconds=100)
+    longest_retry: timedelta = timedelta(seconds=30)
+    # How often an authorization that got no answer is sent, always under the same key.
+    authorizations: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """An order and its saga, as they stand together."""
+
+    saga: Saga
+    order: Order
+
+
+def advance(course: Course, report: Report, *, at: datetime, by: str, patience: Patience) -> Course:
+    """Where a report takes an order and its saga. Pure. Raises ValueError for an outcome that the table lacks."""
+    saga, order = course.saga, course.order
+    step = next_step(saga.state, report.outcome)
+    change = order_change(saga, step)
+    if report.available:
+        order = order.with_available(report.available)
+    if report.payment_id:
+        order = replace(order, payment_id=report.payment_id)
+    if change is not None:
+        order = order.moved(change[0], reason=change[1], at=at, by=by)
+    return Course(_moved(saga, step, report, at=at, patience=patience), order)
+
+
+def gives_up(saga: Saga, *, at: datetime, patience: Patience) -> bool:
+    """Whether the present state has been tried long or often enough to give up."""
+    if saga.state not in CAN_GIVE_UP:
+        return False
+    if saga.state is SagaState.AUTHORIZING and saga.attempts >= patience.authorizations:
+        return True
+    return saga.deadline is not None and at >= saga.deadline
+
+
 def order_change(saga: Saga, step: Step) -> tuple[OrderState, str] | None:
     """The order's new state and reason that go with the step, if it changes."""
     if step.state is SagaState.UNDONE:
@@ -188,3 +253,29 @@ def order_change(saga: Saga, step: Step) -> tuple[OrderState, str] | None:
             raise ValueError(f"{saga.state} ends unpaid without saying how")
         return end
     return (step.order, "") if step.order is not None else None
+
+
+def _moved(saga: Saga, step: Step, report: Report, *, at: datetime, patience: Patience) -> Saga:
+    rests = step.state in RESTING
+    unknown = report.outcome is Outcome.UNKNOWN
+    # Sending an authorization again does not make the tries before it undone.
+    counts_on = unknown or report.outcome is Outcome.NOT_FOUND
+    attempts = saga.attempts + unknown if counts_on else 0
+    return replace(
+        saga,
+        state=step.state,
+        owner="" if rests else saga.owner,
+        attempts=attempts,
+        last_error=report.error if unknown else "",
+        deadline=at + patience.payment if step.state is SagaState.AWAITING_PAYMENT else saga.deadline,
+        next_attempt_time=at + _pause(attempts, patience) if unknown else None,
+        fails_as=step.fails_as or saga.fails_as,
+        held_until=at + report.held_for if report.held_for is not None else saga.held_until,
+        payment_token="" if rests else saga.payment_token,
+        update_time=at,
+    )
+
+
+def _pause(attempts: int, patience: Patience) -> timedelta:
+    doublings: int = 2 ** min(attempts - 1, 20)
+    return min(patience.first_retry * doublings, patience.longest_retry)

@@ -69,7 +69,6 @@ orders = Table(
     Column("notes", TEXT, nullable=False),
     Column("delivery_instructions", TEXT, nullable=False),
     Column("payment_id", ID, nullable=False),
-    Column("invoice_number", WORD, nullable=False),
     Column("create_time", Utc(), nullable=False),
     Column("update_time", Utc(), nullable=False),
     Column("created_by", ID, nullable=False),

@@ -6,7 +6,7 @@ hand the frozen values on; nothing else reads the environment.
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,6 +21,8 @@ PREFIX = "SHOP_"
 _TESTS_ONLY = "SHOP_TEST_"
 # Which services exist is not the kit's business, but what is asked of each is: its address and its databases.
 _PER_SERVICE = re.compile(r"SHOP_[A-Z]+_(ADDR|DB_URL|DB_READ_URL)")
+_ADDRESS = re.compile(r"(dns:///)?([A-Za-z0-9._-]+|\[[0-9a-fA-F:]+\]):[0-9]{1,5}")
+_REDIS = re.compile(r"(redis|rediss|unix)://.+")
 _DRIVERS = {
     "mysql": "mysql+aiomysql",
     "mariadb": "mysql+aiomysql",
@@ -62,13 +64,16 @@ class Settings(BaseSettings):
         return self.db_url is None
 
 
-def load(kind: type[AnySettings], *, known: tuple[type[Settings], ...] = ()) -> AnySettings:
+def load(kind: type[AnySettings], *, known: Sequence[type[Settings]] = (), apart: bool = False) -> AnySettings:
     """Read `kind` from the environment. `known` are the settings of other programs that may share it.
 
+    A program that runs `apart` must be given the secret that it shares with the others, unless they share a data_dir.
     Raises ConfigError with every problem: wrong values, and SHOP_* names that nobody reads.
     """
     per_service = {name: value for name, value in os.environ.items() if _PER_SERVICE.fullmatch(name) and value}
     problems = _unknown_names(os.environ, (kind, *known)) + _wrong_urls(os.environ)
+    if apart and os.environ.get("SHOP_DB_URL") and not os.environ.get("SHOP_SERVICE_SECRET"):
+        problems.append("SHOP_SERVICE_SECRET: must be given, the same to all services, when they run apart")
     try:
         settings = kind(per_service=per_service)
     except ValidationError as error:
@@ -77,6 +82,23 @@ def load(kind: type[AnySettings], *, known: tuple[type[Settings], ...] = ()) -> 
     if problems:
         raise ConfigError(problems)
     return settings
+
+
+def load_all(kinds: Sequence[type[Settings]], *, services: Collection[str], apart: bool = False) -> list[Settings]:
+    """Read each of `kinds`, for a program that is several at once or knows the others: see `load`.
+
+    `services` are all that may have addresses and databases. Raises ConfigError, each problem named once.
+    """
+    found: list[Settings] = []
+    problems = _unknown_services(os.environ, services)
+    for kind in kinds:
+        try:
+            found.append(load(kind, known=kinds, apart=apart))
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(list(dict.fromkeys(problems)))
+    return found
 
 
 def database_url(settings: Settings, service: str) -> URL:
@@ -94,7 +116,7 @@ def service_address(settings: Settings, service: str) -> str:
     return settings.per_service.get(f"{PREFIX}{service.upper()}_ADDR", f"127.0.0.1:{settings.grpc_port}")
 
 
-def _unknown_names(environment: Mapping[str, str], kinds: tuple[type[Settings], ...]) -> list[str]:
+def _unknown_names(environment: Mapping[str, str], kinds: Sequence[type[Settings]]) -> list[str]:
     fields = {f"{PREFIX}{name}".upper() for kind in kinds for name in kind.model_fields}
     return [
         f"{name}: no such setting"
@@ -106,6 +128,15 @@ def _unknown_names(environment: Mapping[str, str], kinds: tuple[type[Settings], 
     ]
 
 
+def _unknown_services(environment: Mapping[str, str], services: Collection[str]) -> list[str]:
+    known = {f"{PREFIX}{service.upper()}" for service in services}
+    return [
+        f"{name}: no such setting"
+        for name in sorted(environment)
+        if (match := _PER_SERVICE.fullmatch(name)) and name.removesuffix(f"_{match[1]}") not in known
+    ]
+
+
 def _sentence(location: tuple[int | str, ...], message: str) -> str:
     # pydantic names a field by its environment name or its own; people look for the former.
     name = str(location[0]).upper() if location else "SETTINGS"
@@ -113,14 +144,22 @@ def _sentence(location: tuple[int | str, ...], message: str) -> str:
 
 
 def _wrong_urls(environment: Mapping[str, str]) -> list[str]:
-    found = []
-    for name, value in sorted(environment.items()):
-        if value and (name == "SHOP_DB_URL" or (_PER_SERVICE.fullmatch(name) and not name.endswith("_ADDR"))):
-            try:
-                _with_driver(make_url(value))
-            except (ArgumentError, ValueError):
-                found.append(f"{name}: must be a URL such as mysql://user:password@host:3306")
-    return found
+    found = (_wrong_url(name, value) for name, value in sorted(environment.items()) if value)
+    return [problem for problem in found if problem]
+
+
+def _wrong_url(name: str, value: str) -> str | None:
+    if name == "SHOP_REDIS_URL":
+        return None if _REDIS.fullmatch(value) else f"{name}: must be a URL such as redis://host:6379/0"
+    if name != "SHOP_DB_URL" and not _PER_SERVICE.fullmatch(name):
+        return None
+    if name.endswith("_ADDR"):
+        return None if _ADDRESS.fullmatch(value) else f"{name}: must be host:port or dns:///host:port"
+    try:
+        _with_driver(make_url(value))
+    except (ArgumentError, ValueError):
+        return f"{name}: must be a URL such as mysql://user:password@host:3306"
+    return None
 
 
 def _with_driver(url: URL) -> URL:

@@ -124,6 +124,16 @@ def increments(table: Table, key: ColumnElement[str], changes: Mapping[str, Mapp
     return update(table).where(key.in_(keys)).values(values)
 
 
+def set_by_key(table: Table, key: ColumnElement[str], changes: Mapping[str, Mapping[str, Any]], **same: Any) -> Update:
+    """One UPDATE of many rows: `changes` is column -> {key -> new value}, the same keys in each; `same` suits all."""
+    keys = sorted(next(iter(changes.values())))
+    values = {
+        column: case({name: literal(value, table.c[column].type) for name, value in by_key.items()}, value=key)
+        for column, by_key in changes.items()
+    }
+    return update(table).where(key.in_(keys)).values({**values, **same})
+
+
 class Database:
     """One service's database. `transact` is the only way in."""
 

@@ -5,6 +5,9 @@ becomes a status, with one log line; metrics count both. The rule comes from the
 method without one is refused at start-up, so nothing is open by accident; a planned one answers UNIMPLEMENTED.
 """
 
+# Annotations stay unevaluated: grpc's stubs make generic what at run time is not.
+from __future__ import annotations
+
 import asyncio
 import logging
 import time

@@ -77,13 +77,13 @@ def open_kit(settings: Settings, service_config: str, *, clock: Clock = SYSTEM_C
         clock=clock,
         cache=open_cache(settings.redis_url),
         channels=Channels(service_config),
-        service_secret=settings.service_secret or kept_secret(settings.data_dir),
+        service_secret=settings.service_secret or kept_secret(settings.data_dir, "service-secret"),
     )
 
 
-def kept_secret(data_dir: Path) -> str:
-    """The secret of services that share a data folder on one machine: made once, readable by its owner alone."""
-    path = data_dir / "service-secret"
+def kept_secret(data_dir: Path, name: str) -> str:
+    """A secret of services that share a data folder on one machine: made once, readable by its owner alone."""
+    path = data_dir / name
     if not path.exists():
         data_dir.mkdir(parents=True, exist_ok=True)
         draft = data_dir / f".{secrets.token_hex(8)}"
@@ -105,11 +105,11 @@ def main(
 ) -> int:
     """Run one service until it is told to stop: what each `__main__.py` calls. Answers the exit code."""
     try:
-        settings = load(kind)
+        settings = load(kind, apart=True)
     except ConfigError as error:
         return misuse(error.problems)
     log.set_up(settings.log_level)
-    return run(_serve(settings, partial(build, settings), partial(migrate, settings), service_config))
+    return run(serve(settings, partial(build, settings), partial(migrate, settings), service_config))
 
 
 def misuse(problems: Sequence[str]) -> int:
@@ -119,9 +119,13 @@ def misuse(problems: Sequence[str]) -> int:
     return EXIT_MISUSE
 
 
-async def _serve(settings: Settings, build: Build, migrate: Callable[[], Awaitable[None]], service_config: str) -> int:
+async def serve(settings: Settings, build: Build, migrate: Callable[[], Awaitable[None]], service_config: str) -> int:
+    """Serve what `build` makes until SIGTERM or SIGINT, and answer the exit code. Migrates first in embedded mode."""
     stop = stop_signal()
-    program = Program(settings, open_kit(settings, service_config))
+    try:
+        program = Program(settings, open_kit(settings, service_config))
+    except OSError as error:
+        return misuse([f"SHOP_DATA_DIR: {error}"])
     try:
         if settings.embedded:
             await migrate()

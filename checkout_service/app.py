@@ -1,0 +1,139 @@
+"""Puts the checkout service together; the only file here that constructs things."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import grpc
+from google.api.httpbody_pb2 import HttpBody
+from google.protobuf.descriptor import ServiceDescriptor
+
+from checkout_service import webhooks
+from checkout_service.clients import CartClient, CatalogClient, InventoryClient
+from checkout_service.commands import Commands
+from checkout_service.config import CheckoutSettings
+from checkout_service.engine import Engine
+from checkout_service.lease import Lease
+from checkout_service.payments.simulator import PaymentSimulator, SendWebhook
+from checkout_service.saga import Patience
+from checkout_service.service import CheckoutService, Terms
+from checkout_service.servicer import SIGNATURE_HEADER, CheckoutServicer, SagaServicer, encode_order
+from mesh import status
+from mesh.clock import Clock
+from mesh.config import database_url, service_address
+from mesh.db import Database, open_database
+from mesh.migrate import is_current, upgrade
+from mesh.program import Kit, kept_secret
+from shop.checkout.v1 import checkout_pb2, checkout_pb2_grpc, saga_pb2, saga_pb2_grpc
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+BOOK_MIGRATIONS = Path(__file__).parent / "payments" / "migrations"
+_WEBHOOK_TIMEOUT_S = 5.0
+
+
+async def migrate(settings: CheckoutSettings) -> None:
+    """Bring the databases of checkout and of the payment simulator to their newest schema."""
+    await upgrade(database_url(settings, "checkout"), MIGRATIONS)
+    await upgrade(database_url(settings, "psp"), BOOK_MIGRATIONS)
+
+
+async def build(settings: CheckoutSettings, kit: Kit) -> "CheckoutApp":
+    """The service, ready to be registered. Touches neither network nor database."""
+    database = await open_database(database_url(settings, "checkout"), clock=kit.clock)
+    book = await open_database(database_url(settings, "psp"), clock=kit.clock)
+    calls = kit.calls_as("checkout")
+    inventory_channel = kit.channels.to(service_address(settings, "inventory"))
+    carts = CartClient(kit.channels.to(service_address(settings, "cart")), calls)
+    catalog = CatalogClient(inventory_channel, calls)
+    inventory = InventoryClient(inventory_channel, calls)
+    secrets = _webhook_secrets(settings)
+    own_channel = kit.channels.to(service_address(settings, "checkout"))
+    provider = PaymentSimulator(book, kit.clock, _webhook_sender(own_channel, secrets[0], kit.clock))
+    payment_timeout = timedelta(seconds=settings.payment_timeout_s)
+    patience = Patience(payment=payment_timeout)
+    engine = Engine(
+        database,
+        Commands(inventory, carts, provider, payment_timeout=payment_timeout),
+        Lease(database, kit.clock),
+        encode=encode_order,
+        patience=patience,
+    )
+    terms = Terms(currency_code=settings.currency, wait_s=settings.place_order_wait_s, webhook_secrets=secrets)
+    service = CheckoutService(database, engine, carts, catalog, terms=terms, patience=patience, clock=kit.clock)
+    return CheckoutApp(
+        database=database,
+        book=book,
+        clients=(carts, catalog, inventory),
+        provider=provider,
+        engine=engine,
+        service=service,
+    )
+
+
+class CheckoutApp:
+    """The checkout service as programs run it."""
+
+    name = "checkout"
+    descriptors: tuple[ServiceDescriptor, ...] = (
+        checkout_pb2.DESCRIPTOR.services_by_name["CheckoutService"],
+        saga_pb2.DESCRIPTOR.services_by_name["SagaService"],
+    )
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        book: Database,
+        clients: tuple[CartClient, CatalogClient, InventoryClient],
+        provider: PaymentSimulator,
+        engine: Engine,
+        service: CheckoutService,
+    ) -> None:
+        self._database = database
+        self._book = book
+        self._clients = clients
+        self._provider = provider
+        self._engine = engine
+        self.service = service
+
+    def register(self, server: grpc.aio.Server) -> None:
+        """Add the servicers."""
+        checkout_pb2_grpc.add_CheckoutServiceServicer_to_server(CheckoutServicer(self.service), server)
+        saga_pb2_grpc.add_SagaServiceServicer_to_server(SagaServicer(self.service), server)
+
+    async def start(self) -> None:
+        """Take the lease, recover sagas, watch the inbox."""
+        self._engine.start()
+
+    async def ready(self) -> bool:
+        """Whether both databases can be reached and have their schema."""
+        return await is_current(self._database, MIGRATIONS) and await is_current(self._book, BOOK_MIGRATIONS)
+
+    async def stop(self) -> None:
+        """Leave the sagas where they stand, then close everything."""
+        await self._engine.stop()
+        await self.service.close()
+        for client in self._clients:
+            await client.close()
+        await self._provider.close()
+        await self._database.close()
+
+
+def _webhook_secrets(settings: CheckoutSettings) -> list[str]:
+    given = [secret.strip() for secret in (settings.webhook_secrets or "").split(",") if secret.strip()]
+    return given or [kept_secret(settings.data_dir, "webhook-secret")]
+
+
+def _webhook_sender(channel: grpc.aio.Channel, secret: str, clock: Clock) -> SendWebhook:
+    """How the simulator's webhooks reach us: over the network, signed, as any provider's would."""
+    stub = checkout_pb2_grpc.CheckoutServiceStub(channel)
+
+    async def send(body: bytes) -> None:
+        signature = webhooks.sign(body, secret, at=int(clock.now().timestamp()))
+        request = HttpBody(content_type="application/json", data=body)
+        metadata = ((SIGNATURE_HEADER, signature),)
+        try:
+            await stub.ReceivePaymentEvent(request, timeout=_WEBHOOK_TIMEOUT_S, metadata=metadata)
+        except grpc.aio.AioRpcError as error:
+            raise status.from_rpc_error(error) from error
+
+    return send

@@ -1,0 +1,74 @@
+"""The lease of this coordinator process: who holds one may move its sagas, who does not must not start anything.
+
+It is kept by the database's clock, renewed well before it ends, and given up at a clean stop. The database's time, as
+last seen, comes along with each renewal.
+"""
+
+import asyncio
+import logging
+from datetime import datetime, timedelta
+
+from checkout_service import saga_store
+from mesh.clock import Clock
+from mesh.db import Database
+from mesh.errors import Failure, unavailable
+
+LASTS = timedelta(seconds=2)
+_RENEW_EVERY_S = 0.5
+
+_log = logging.getLogger(__name__)
+
+
+class Lease:
+    """One lease under a name that no process before or beside this one has."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self.owner = clock.uuid7()
+        self._database = database
+        self._clock = clock
+        # The database's time at the last renewal, and the monotonic time just before it was asked for.
+        self._seen: tuple[datetime, float] | None = None
+        self._held = asyncio.Event()
+
+    def is_held(self) -> bool:
+        """Whether the lease surely has not ended yet."""
+        return self._seen is not None and self._clock.monotonic() < self._seen[1] + LASTS.total_seconds()
+
+    def now(self) -> datetime:
+        """About the database's time. Raises UNAVAILABLE before it was ever seen."""
+        if self._seen is None:
+            raise unavailable("COORDINATOR_STARTING", "Checkout is starting.")
+        at, seen = self._seen
+        return at + timedelta(seconds=self._clock.monotonic() - seen)
+
+    async def until_held(self) -> None:
+        """Wait until the lease is held, so that what starts now starts within it."""
+        while not self.is_held():
+            self._held.clear()
+            await self._held.wait()
+
+    async def keep(self) -> None:
+        """Renew for ever; a database that is away is asked again."""
+        while True:
+            await self._renew()
+            await asyncio.sleep(_RENEW_EVERY_S)
+
+    async def end(self) -> None:
+        """Give the lease up, so that others need not wait for its end."""
+        self._seen = None
+        try:
+            await self._database.transact("lease_end", lambda connection: saga_store.end_lease(connection, self.owner))
+        except Failure as failure:
+            _log.warning("lease not given up", extra={"reason": failure.reason})
+
+    async def _renew(self) -> None:
+        asked = self._clock.monotonic()
+        try:
+            at = await self._database.transact(
+                "lease_renew", lambda connection: saga_store.renew_lease(connection, self.owner, LASTS)
+            )
+        except Failure as failure:
+            _log.warning("lease not renewed", extra={"reason": failure.reason})
+            return
+        self._seen = (at, asked)
+        self._held.set()

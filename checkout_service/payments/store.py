@@ -1,0 +1,76 @@
+"""The simulated provider's book: set-oriented functions of a connection. None commits."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import case, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from checkout_service.payments.tables import payments
+from mesh.db import db_now, insert_if_absent, now
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One payment in the book; amounts in minor units."""
+
+    payment_key: str
+    payment_id: str
+    state: str
+    currency_code: str
+    amount_minor: int
+    captured_minor: int = 0
+    behaviour: str = ""
+
+
+async def add(connection: AsyncConnection, entries: Sequence[Entry]) -> None:
+    """Write entries whose keys are new; a key that stands stays as it is."""
+    at = await now(connection)
+    rows = [
+        {
+            "payment_key": entry.payment_key,
+            "payment_id": entry.payment_id,
+            "state": entry.state,
+            "currency_code": entry.currency_code,
+            "amount_minor": entry.amount_minor,
+            "captured_minor": entry.captured_minor,
+            "refunded_minor": 0,
+            "behaviour": entry.behaviour,
+            "create_time": at,
+            "update_time": at,
+        }
+        for entry in sorted(entries, key=lambda entry: entry.payment_key)
+    ]
+    await insert_if_absent(connection, payments, rows)
+
+
+async def read(connection: AsyncConnection, keys: Sequence[str], *, lock: bool = False) -> dict[str, Entry]:
+    """The entries of `keys`, locked in the order of the keys if asked."""
+    statement = (
+        select(
+            payments.c.payment_key,
+            payments.c.payment_id,
+            payments.c.state,
+            payments.c.currency_code,
+            payments.c.amount_minor,
+            payments.c.captured_minor,
+            payments.c.behaviour,
+        )
+        .where(payments.c.payment_key.in_(sorted(set(keys))))
+        .order_by(payments.c.payment_key)
+    )
+    rows = await connection.execute(statement.with_for_update() if lock else statement)
+    return {row.payment_key: Entry(**row._mapping) for row in rows}  # noqa: SLF001 - the row's public mapping
+
+
+async def set_states(connection: AsyncConnection, states: Mapping[str, str]) -> None:
+    """Give payments a new state; CAPTURED takes the whole amount. The rows must be locked."""
+    if not states:
+        return
+    state = case(dict(states), value=payments.c.payment_key)
+    captured = case((state == "CAPTURED", payments.c.amount_minor), else_=payments.c.captured_minor)
+    await connection.execute(
+        update(payments)
+        .where(payments.c.payment_key.in_(sorted(states)))
+        .values(captured_minor=captured, state=state, update_time=db_now())
+    )

@@ -1,0 +1,137 @@
+"""Writing new orders: one transaction for all that were placed while the last one was in flight.
+
+In it each order gets its key (once for ever), its cart's claim (one order under way), its rows and its saga. A refusal
+leaves nothing behind, not even the key.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from checkout_service import store
+from checkout_service.domain import GUEST, CartView, Order, OrderState, PlaceOrder, Quote
+from checkout_service.saga import Course, Saga, SagaState
+from checkout_service.store import Claim
+from mesh.db import Database, now
+from mesh.errors import Failure, Kind
+
+
+@dataclass(frozen=True, slots=True)
+class NewOrder:
+    """An order about to be written, with the cart and the quote that it comes from."""
+
+    order_id: str
+    request: PlaceOrder
+    cart: CartView
+    quote: Quote
+
+
+@dataclass(frozen=True, slots=True)
+class KeyTaken:
+    """The request's key stands for an order already; there is nothing to write."""
+
+
+@dataclass(frozen=True, slots=True)
+class CartOutdated:
+    """The cart was read before its last order was settled: read it again."""
+
+
+Placed = Course | KeyTaken | CartOutdated
+
+
+async def place_orders(
+    database: Database, wishes: Sequence[NewOrder], *, owner: str, time_to_pay: timedelta
+) -> list[Placed | Failure]:
+    """Write the orders; each answers for itself: a Course that stands, or why there is none. Idempotent by order_id."""
+    at: datetime | None = None
+
+    async def body(connection: AsyncConnection) -> list[Placed | Failure]:
+        nonlocal at
+        # A repetition after a lost COMMIT must come to the same rows, so the time is taken once.
+        at = at or await now(connection)
+        first = {wish.request.key: wish for wish in reversed(wishes)}
+        keys = {key: (wish.order_id, wish.request.fingerprint) for key, wish in first.items()}
+        standing = await store.take_keys(connection, keys, at)
+        ours = [wish for wish in wishes if standing[wish.request.key] == wish.order_id]
+        claims = await store.lock_claims(connection, [wish.request.cart_id for wish in ours], at)
+        results = _judge(ours, claims, at=at, owner=owner, time_to_pay=time_to_pay)
+        refused = [wish.request.key for wish in ours if not isinstance(results[wish.order_id], Course)]
+        await store.give_keys_back(connection, refused)
+        courses = [course for course in results.values() if isinstance(course, Course)]
+        await store.claim_carts(connection, {c.order.cart_id: c.order.order_id for c in courses}, at)
+        await store.insert_orders(connection, [(course.order, course.saga) for course in courses])
+        return [_own_or_shared(wish, first[wish.request.key], results) for wish in wishes]
+
+    return await database.transact("place_orders", body)
+
+
+def _judge(
+    wishes: Sequence[NewOrder], claims: Mapping[str, Claim], *, at: datetime, owner: str, time_to_pay: timedelta
+) -> dict[str, Placed | Failure]:
+    """What becomes of each wish whose key is its own, in the order of arrival, by order_id."""
+    results: dict[str, Placed | Failure] = {}
+    holder = {cart_id: claim.order_id for cart_id, claim in claims.items()}
+    for wish in wishes:
+        cart_id = wish.request.cart_id
+        if holder[cart_id] not in ("", wish.order_id):
+            results[wish.order_id] = _in_progress(holder[cart_id])
+        elif wish.cart.version <= claims[cart_id].ordered_version:
+            results[wish.order_id] = CartOutdated()
+        else:
+            holder[cart_id] = wish.order_id
+            results[wish.order_id] = _received(wish, at=at, owner=owner, time_to_pay=time_to_pay)
+    return results
+
+
+def _own_or_shared(wish: NewOrder, first: NewOrder, results: Mapping[str, Placed | Failure]) -> Placed | Failure:
+    """A wish's own result; for one that came with the key of a wish before it, that one's refusal if it was refused."""
+    if wish.order_id in results:
+        return results[wish.order_id]
+    shared = results.get(first.order_id, KeyTaken())
+    return KeyTaken() if isinstance(shared, Course) else shared
+
+
+def _in_progress(order_id: str) -> Failure:
+    message = "This cart has an order under way."
+    return Failure(Kind.ABORTED, "CHECKOUT_IN_PROGRESS", message, metadata={"order_id": order_id})
+
+
+def _received(wish: NewOrder, *, at: datetime, owner: str, time_to_pay: timedelta) -> Course:
+    request = wish.request
+    actor = request.caller_id or GUEST
+    order = Order(
+        order_id=wish.order_id,
+        key=request.key,
+        state=OrderState.RECEIVED,
+        reason="",
+        sequence=1,
+        lines=wish.quote.lines,
+        totals=wish.quote.totals,
+        cart_id=request.cart_id,
+        cart_version=wish.cart.version,
+        customer_id=request.caller_id,
+        destination=request.destination,
+        promotion_codes=request.promotion_codes,
+        source=request.source,
+        notes=request.notes,
+        delivery_instructions=request.delivery_instructions,
+        payment_id="",
+        invoice_number="",
+        create_time=at,
+        update_time=at,
+        created_by=actor,
+        updated_by=actor,
+    )
+    saga = Saga(
+        saga_id=wish.order_id,
+        state=SagaState.RESERVING,
+        epoch=1,
+        owner=owner,
+        deadline=at + time_to_pay,
+        payment_token=request.payment_token,
+        create_time=at,
+        update_time=at,
+    )
+    return Course(saga, order)

@@ -1,0 +1,304 @@
+"""Sagas, leases and the inbox in the database: set-oriented functions of a connection. None commits.
+
+Every move is a compare-and-set on (saga, epoch, owner, state), so a coordinator that was replaced changes nothing.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Row, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from checkout_service.domain import ANSWERING, Order, OrderState, PaymentEvent, PaymentEventKind, sources_of
+from checkout_service.saga import Course, Saga, SagaState
+from checkout_service.store import insert_events, read_orders, saga_row, totals_row
+from checkout_service.tables import (
+    answers,
+    cart_claims,
+    coordinators,
+    inbox,
+    invoices,
+    order_lines,
+    orders,
+    outbox,
+    sagas,
+)
+from mesh.db import insert_if_absent, now, set_by_key
+from mesh.errors import Failure, Kind, PoisonError
+
+# Serializes an order as the contract's message, the answer that its key repeats for ever.
+Encode = Callable[[Order], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A saga's step with its order's change: from what is believed to stand to what shall stand."""
+
+    before: Course
+    after: Course
+
+
+async def apply_moves(connection: AsyncConnection, moves: Sequence[Move], encode: Encode) -> list[Failure | None]:
+    """Bring every move about whose saga still stands as believed; ABORTED OWNERSHIP_LOST for the others.
+
+    A move that was made before (its COMMIT's answer was lost) is passed over as done. Order changes obey the table of
+    legal edges in their WHERE clause. All or nothing.
+    """
+    standing = await _lock_sagas(connection, [move.before.saga.saga_id for move in moves])
+    results = [_check(standing.get(move.before.saga.saga_id), move) for move in moves]
+    due = [move for move, result in zip(moves, results, strict=True) if result is _DUE]
+    await _update_sagas(connection, due)
+    changed = [move for move in due if move.after.order.sequence != move.before.order.sequence]
+    await _update_orders(connection, changed, encode)
+    await _free_claims(connection, [move.after for move in due if move.after.saga.rests])
+    return [None if result is _DUE else result for result in results]
+
+
+async def read_courses(connection: AsyncConnection, saga_ids: Sequence[str]) -> list[Course]:
+    """The sagas of these ids with their orders."""
+    rows = await connection.execute(select(sagas).where(sagas.c.saga_id.in_(sorted(set(saga_ids)))))
+    found = [_saga(row) for row in rows]
+    by_id = await read_orders(connection, [saga.saga_id for saga in found])
+    return [Course(saga, by_id[saga.saga_id]) for saga in found]
+
+
+async def list_sagas(
+    connection: AsyncConnection, *, state: SagaState | None, only_open: bool, after: str | None, limit: int
+) -> list[Saga]:
+    """Sagas, oldest first, from behind the id `after`."""
+    statement = select(sagas).order_by(sagas.c.saga_id).limit(limit)
+    if state is not None:
+        statement = statement.where(sagas.c.state == state)
+    if only_open:
+        statement = statement.where(sagas.c.owner != "")
+    if after is not None:
+        statement = statement.where(sagas.c.saga_id > after)
+    return [_saga(row) for row in await connection.execute(statement)]
+
+
+async def read_saga(connection: AsyncConnection, saga_id: str) -> Saga | None:
+    """One saga."""
+    row = (await connection.execute(select(sagas).where(sagas.c.saga_id == saga_id))).one_or_none()
+    return _saga(row) if row else None
+
+
+async def renew_lease(connection: AsyncConnection, owner: str, lasts: timedelta) -> datetime:
+    """Make the lease of `owner` last that much longer from now. Answers the database's time."""
+    at = await now(connection)
+    await insert_if_absent(connection, coordinators, [{"owner": owner, "lease_until": at + lasts}])
+    await connection.execute(update(coordinators).where(coordinators.c.owner == owner).values(lease_until=at + lasts))
+    return at
+
+
+async def end_lease(connection: AsyncConnection, owner: str) -> None:
+    """Give the lease up at once, so that others need not wait for its end."""
+    await connection.execute(coordinators.delete().where(coordinators.c.owner == owner))
+
+
+async def take_over(connection: AsyncConnection, owner: str, limit: int) -> int:
+    """Take over at most `limit` sagas whose owner has no lease any more, counting their epoch up. Answers how many."""
+    at = await now(connection)
+    owners = {
+        row.owner for row in await connection.execute(select(sagas.c.owner).where(sagas.c.owner != "").distinct())
+    }
+    alive = {
+        row.owner
+        for row in await connection.execute(select(coordinators.c.owner).where(coordinators.c.lease_until > at))
+    }
+    orphaned = owners - alive - {owner}
+    if not orphaned:
+        return 0
+    locked = await connection.execute(
+        select(sagas.c.saga_id)
+        .where(sagas.c.owner.in_(sorted(orphaned)))
+        .order_by(sagas.c.saga_id)
+        .limit(limit)
+        .with_for_update()
+    )
+    saga_ids = [row.saga_id for row in locked]
+    if saga_ids:
+        await connection.execute(
+            update(sagas).where(sagas.c.saga_id.in_(saga_ids)).values(owner=owner, epoch=sagas.c.epoch + 1)
+        )
+    return len(saga_ids)
+
+
+async def owned(connection: AsyncConnection, owner: str) -> list[str]:
+    """The ids of all sagas that `owner` has to move."""
+    rows = await connection.execute(select(sagas.c.saga_id).where(sagas.c.owner == owner))
+    return [row.saga_id for row in rows]
+
+
+async def add_events(connection: AsyncConnection, events: Sequence[PaymentEvent]) -> None:
+    """Put events into the inbox; one that is there already stays as it is."""
+    at = await now(connection)
+    rows = {
+        event.event_id: {
+            "event_id": event.event_id,
+            "order_id": event.order_id,
+            "kind": event.kind,
+            "payment_id": event.payment_id,
+            "create_time": at,
+        }
+        for event in reversed(events)
+    }
+    await insert_if_absent(connection, inbox, [rows[event_id] for event_id in sorted(rows)])
+
+
+async def read_events(connection: AsyncConnection, order_ids: Sequence[str]) -> dict[str, list[PaymentEvent]]:
+    """What came in for these orders, in the order of arrival."""
+    found: dict[str, list[PaymentEvent]] = defaultdict(list)
+    rows = await connection.execute(
+        select(inbox.c.event_id, inbox.c.kind, inbox.c.order_id, inbox.c.payment_id)
+        .where(inbox.c.order_id.in_(sorted(set(order_ids))))
+        .order_by(inbox.c.create_time, inbox.c.event_id)
+    )
+    for row in rows:
+        kind = PaymentEventKind(row.kind)
+        found[row.order_id].append(PaymentEvent(row.event_id, kind, row.order_id, row.payment_id))
+    return found
+
+
+_DUE = Failure(Kind.UNKNOWN, "DUE", "The move is due.")
+_LOST = Failure(Kind.ABORTED, "OWNERSHIP_LOST", "Another coordinator has taken this saga over.")
+
+
+def _check(row: Any, move: Move) -> Failure | None:
+    """_DUE when the move may be made, None when it was made before, _LOST when somebody else moves the saga now."""
+    before, after = move.before.saga, move.after.saga
+    if row is None or row.epoch != before.epoch:
+        return _LOST
+    if row.owner == before.owner and row.state == before.state:
+        return _DUE
+    return None if (row.owner, row.state) == (after.owner, after.state) else _LOST
+
+
+async def _lock_sagas(connection: AsyncConnection, saga_ids: Iterable[str]) -> dict[str, Any]:
+    rows = await connection.execute(
+        select(sagas.c.saga_id, sagas.c.state, sagas.c.epoch, sagas.c.owner)
+        .where(sagas.c.saga_id.in_(sorted(set(saga_ids))))
+        .order_by(sagas.c.saga_id)
+        .with_for_update()
+    )
+    return {row.saga_id: row for row in rows}
+
+
+async def _update_sagas(connection: AsyncConnection, moves: Sequence[Move]) -> None:
+    # Sagas that take the same step together change in the same way: one statement for each way.
+    alike: dict[tuple[tuple[str, Any], ...], list[str]] = defaultdict(list)
+    for move in moves:
+        old, new = saga_row(move.before.saga), saga_row(move.after.saga)
+        changes = tuple((name, value) for name, value in new.items() if value != old[name])
+        alike[changes].append(move.after.saga.saga_id)
+    for changes, saga_ids in alike.items():
+        await connection.execute(update(sagas).where(sagas.c.saga_id.in_(sorted(saga_ids))).values(dict(changes)))
+
+
+async def _update_orders(connection: AsyncConnection, moves: Sequence[Move], encode: Encode) -> None:
+    changed = [move.after.order for move in moves]
+    if not changed:
+        return
+    for state, members in _by_state(changed).items():
+        await _set_state(connection, state, members)
+    with_payment = {
+        move.after.order.order_id: move.after.order.payment_id
+        for move in moves
+        if move.after.order.payment_id != move.before.order.payment_id
+    }
+    if with_payment:
+        await connection.execute(set_by_key(orders, orders.c.order_id, {"payment_id": with_payment}))
+    for order in changed:
+        if any(line.available is not None for line in order.lines):
+            await _set_available(connection, order)
+    await insert_events(connection, changed)
+    await insert_if_absent(connection, invoices, [_invoice_row(order) for order in changed if _is_paid(order)])
+    answering = [order for order in changed if order.state in ANSWERING]
+    await insert_if_absent(connection, answers, [_answer_row(order, encode) for order in answering])
+    await insert_if_absent(connection, outbox, [_outbox_row(order) for order in answering])
+
+
+async def _set_state(connection: AsyncConnection, state: OrderState, members: Sequence[Order]) -> None:
+    alike: dict[tuple[str, int, datetime, str], list[str]] = defaultdict(list)
+    for order in members:
+        alike[(order.reason, order.sequence, order.update_time, order.updated_by)].append(order.order_id)
+    for (reason, sequence, at, by), order_ids in alike.items():
+        statement = (
+            update(orders)
+            .where(orders.c.order_id.in_(sorted(order_ids)), orders.c.state.in_(sorted(sources_of(state))))
+            .values(state=state, reason=reason, sequence=sequence, update_time=at, updated_by=by)
+        )
+        result = await connection.execute(statement)
+        if result.rowcount != len(order_ids):
+            raise PoisonError(f"an order was not where it may become {state}")
+
+
+async def _set_available(connection: AsyncConnection, order: Order) -> None:
+    by_sku = {line.sku: line.available for line in order.lines if line.available is not None}
+    statement = set_by_key(order_lines, order_lines.c.sku, {"available": by_sku})
+    await connection.execute(statement.where(order_lines.c.order_id == order.order_id))
+
+
+async def _free_claims(connection: AsyncConnection, rested: Sequence[Course]) -> None:
+    """A cart whose order ended may be ordered again: at once if unpaid, from a later version on if bought."""
+    bought = {c.order.cart_id: c.order.cart_version for c in rested if c.saga.state is SagaState.DONE}
+    unpaid = sorted(c.order.cart_id for c in rested if c.saga.state is SagaState.UNDONE)
+    if bought:
+        statement = set_by_key(cart_claims, cart_claims.c.cart_id, {"ordered_version": bought}, order_id="")
+        await connection.execute(statement)
+    if unpaid:
+        await connection.execute(update(cart_claims).where(cart_claims.c.cart_id.in_(unpaid)).values(order_id=""))
+
+
+def _by_state(changed: Sequence[Order]) -> Mapping[OrderState, list[Order]]:
+    by_state: dict[OrderState, list[Order]] = defaultdict(list)
+    for order in changed:
+        by_state[order.state].append(order)
+    return by_state
+
+
+def _is_paid(order: Order) -> bool:
+    return order.state is OrderState.PAID
+
+
+def _invoice_row(order: Order) -> dict[str, Any]:
+    return {
+        "order_id": order.order_id,
+        "invoice_number": order.invoice_number,
+        **totals_row(order.totals),
+        "create_time": order.update_time,
+    }
+
+
+def _answer_row(order: Order, encode: Encode) -> dict[str, Any]:
+    return {"key_id": order.key, "order_id": order.order_id, "answer": encode(order)}
+
+
+def _outbox_row(order: Order) -> dict[str, Any]:
+    return {
+        "order_id": order.order_id,
+        "sequence": order.sequence,
+        "state": order.state,
+        "create_time": order.update_time,
+    }
+
+
+def _saga(row: Row[Any]) -> Saga:
+    fails_as = (OrderState(row.fails_as_state), row.fails_as_reason) if row.fails_as_state else None
+    return Saga(
+        saga_id=row.saga_id,
+        state=SagaState(row.state),
+        epoch=row.epoch,
+        owner=row.owner,
+        attempts=row.attempts,
+        last_error=row.last_error,
+        deadline=row.deadline,
+        next_attempt_time=row.next_attempt_time,
+        fails_as=fails_as,
+        held_until=row.held_until,
+        payment_token=row.payment_token,
+        create_time=row.create_time,
+        update_time=row.update_time,
+    )

@@ -1,0 +1,239 @@
+"""The use cases of checkout, one method per RPC. Each owns its transactions; none is open across a remote call."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from checkout_service import pricing, saga_store, store, webhooks
+from checkout_service.clients import CartClient, CatalogClient
+from checkout_service.domain import (
+    CartView,
+    Destination,
+    Invoice,
+    Order,
+    OrderState,
+    PaymentEvent,
+    PlaceOrder,
+    Quote,
+    StoredAnswer,
+)
+from checkout_service.engine import Engine
+from checkout_service.placing import CartOutdated, KeyTaken, NewOrder, Placed, place_orders
+from checkout_service.saga import Course, Patience, Saga, SagaState
+from checkout_service.store import Key
+from mesh.batch import Batcher
+from mesh.caller import Caller
+from mesh.clock import Clock
+from mesh.db import Database
+from mesh.errors import Failure, Kind, unavailable
+
+# A cart that was read just before its last order was settled is read again; more often than this, something is wrong.
+_READINGS = 5
+_READ_AGAIN_S = 0.05
+# How often an order that another process moves is looked at.
+_LOOK_EVERY_S = 0.1
+# What is kept of the caller's time to answer in.
+_ANSWER_MARGIN_S = 0.25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What the shop decides: its currency, how long PlaceOrder waits, and who may sign webhooks."""
+
+    currency_code: str
+    wait_s: float
+    webhook_secrets: Sequence[str]
+
+
+class CheckoutService:
+    """Places orders and tells how they stand."""
+
+    def __init__(
+        self,
+        database: Database,
+        engine: Engine,
+        carts: CartClient,
+        catalog: CatalogClient,
+        *,
+        terms: Terms,
+        patience: Patience,
+        clock: Clock,
+    ) -> None:
+        self._database = database
+        self._engine = engine
+        self._carts = carts
+        self._catalog = catalog
+        self._terms = terms
+        self._patience = patience
+        self._clock = clock
+        self._keys: Batcher[str, Key | None] = Batcher("order keys", self._read_keys)
+        self._placings: Batcher[NewOrder, Placed] = Batcher("orders", self._place)
+        self._events: Batcher[PaymentEvent, None] = Batcher("inbox", self._add_events)
+
+    async def close(self) -> None:
+        """Finish what waits."""
+        for batcher in (self._placings, self._keys, self._events):
+            await batcher.close()
+
+    async def quote_order(self, caller: Caller, cart_id: str, destination: Destination) -> Quote:
+        """What an order of the cart would cost now. Raises CART_EMPTY, PRODUCT_NOT_FOUND, CURRENCY_MISMATCH."""
+        return (await self._quote(cart_id, caller.customer_id, destination))[1]
+
+    async def place_order(self, request: PlaceOrder, *, deadline: float | None) -> Order | StoredAnswer:
+        """Buy the cart. `deadline` in loop time is when the caller stops waiting.
+
+        Answers the stored answer of a request that was made before; else the order at its end, with its payment
+        pending, or, when that takes longer than the wait, as it stands. Raises IDEMPOTENCY_KEY_REUSED,
+        CHECKOUT_IN_PROGRESS, CART_EMPTY, PRICE_CHANGED, PRODUCT_NOT_FOUND, all before anything is stored.
+        """
+        ends_at = self._ends_at(deadline)
+        key = await self._keys.submit(request.key)
+        if key is None:
+            placed = await self._place_new(request)
+            if isinstance(placed, Course):
+                self._engine.adopt(placed)
+                return await self._answer_of(placed.order.order_id, request.key, ends_at)
+            key = await self._keys.submit(request.key)
+        if key is None:
+            # Its first bearer was refused in the meantime and gave it back.
+            raise unavailable(
+                "TRY_AGAIN", "The same request was refused a moment ago; send it again.", retry_after_s=0.1
+            )
+        if key.fingerprint != request.fingerprint:
+            message = "This key was used for another request."
+            raise Failure(Kind.ALREADY_EXISTS, "IDEMPOTENCY_KEY_REUSED", message)
+        if key.answer is not None:
+            return StoredAnswer(key.order_id, key.answer)
+        return await self._answer_of(key.order_id, request.key, ends_at)
+
+    async def get_order(self, caller: Caller, order_id: str) -> Order:
+        """An order, for whoever may see it. Raises NOT_FOUND otherwise."""
+        order = (await self._read_orders([order_id])).get(order_id)
+        if order is None or not _may_see(caller, order):
+            raise Failure(Kind.NOT_FOUND, "ORDER_NOT_FOUND", "There is no such order.")
+        return order
+
+    async def list_orders(
+        self, caller: Caller, *, state: OrderState | None, before: str | None, limit: int
+    ) -> list[Order]:
+        """The caller's orders, newest first; everybody's for an operator. Raises UNAUTHENTICATED for a guest."""
+        customer_id = None if caller.is_operator else caller.required_customer_id()
+
+        async def body(connection: AsyncConnection) -> list[Order]:
+            return await store.list_orders(connection, customer_id=customer_id, state=state, before=before, limit=limit)
+
+        return await self._database.transact("list_orders", body, read_only=True)
+
+    async def get_invoice(self, caller: Caller, order_id: str) -> Invoice:
+        """The bill of a paid order. Raises ORDER_NOT_PAID before there is one."""
+        order = await self.get_order(caller, order_id)
+        invoice = await self._database.transact(
+            "get_invoice", lambda connection: store.read_invoice(connection, order), read_only=True
+        )
+        if invoice is None:
+            raise Failure(Kind.FAILED_PRECONDITION, "ORDER_NOT_PAID", "The order has no invoice: it is not paid.")
+        return invoice
+
+    async def receive_payment_event(self, body: bytes, signature: str) -> None:
+        """Take a payment webhook in: durable when this returns, idempotent by the event's id.
+
+        Raises SIGNATURE_INVALID, or INVALID_ARGUMENT for a body that is no event.
+        """
+        webhooks.verify(body, signature, self._terms.webhook_secrets, now=int(self._clock.now().timestamp()))
+        await self._events.submit(webhooks.parse(body))
+        self._engine.wake()
+
+    async def list_sagas(
+        self, *, state: SagaState | None, only_open: bool, after: str | None, limit: int
+    ) -> list[Saga]:
+        """Sagas, oldest first."""
+
+        async def body(connection: AsyncConnection) -> list[Saga]:
+            return await saga_store.list_sagas(connection, state=state, only_open=only_open, after=after, limit=limit)
+
+        return await self._database.transact("list_sagas", body, read_only=True)
+
+    async def get_saga(self, saga_id: str) -> Saga:
+        """One saga. Raises NOT_FOUND."""
+        saga = await self._database.transact(
+            "get_saga", lambda connection: saga_store.read_saga(connection, saga_id), read_only=True
+        )
+        if saga is None:
+            raise Failure(Kind.NOT_FOUND, "SAGA_NOT_FOUND", "There is no such saga.")
+        return saga
+
+    async def _place_new(self, request: PlaceOrder) -> Course | KeyTaken:
+        self._engine.check()
+        for _ in range(_READINGS):
+            cart, quote = await self._quote(request.cart_id, request.caller_id, request.destination)
+            _check_price(request, quote)
+            placed = await self._placings.submit(NewOrder(self._clock.uuid7(), request, cart, quote))
+            if not isinstance(placed, CartOutdated):
+                return placed
+            await asyncio.sleep(_READ_AGAIN_S)
+        raise Failure(
+            Kind.ABORTED, "CHECKOUT_IN_PROGRESS", "The cart's last order is still being settled.", retry_after_s=1.0
+        )
+
+    async def _quote(self, cart_id: str, customer_id: str, destination: Destination) -> tuple[CartView, Quote]:
+        cart = await self._carts.get(cart_id, customer_id)
+        products = await self._catalog.get(frozenset(cart.quantities)) if cart.quantities else {}
+        return cart, pricing.quote(cart, products, destination, currency_code=self._terms.currency_code)
+
+    async def _answer_of(self, order_id: str, key_id: str, ends_at: float) -> Order | StoredAnswer:
+        """Wait for the order's answer; at the end of the wait, the order as it stands."""
+        while (left_s := ends_at - asyncio.get_running_loop().time()) > 0:
+            if self._engine.drives(order_id):
+                order = await self._engine.answer(order_id, wait_s=min(left_s, _LOOK_EVERY_S * 10))
+                if order is not None:
+                    return order
+            answer = await self._keys.submit(key_id)
+            if answer is not None and answer.answer is not None:
+                return StoredAnswer(order_id, answer.answer)
+            present = (await self._read_orders([order_id]))[order_id]
+            if present.state is OrderState.PAYMENT_PENDING:
+                return present
+            if not self._engine.drives(order_id):
+                await asyncio.sleep(min(left_s, _LOOK_EVERY_S))
+        return (await self._read_orders([order_id]))[order_id]
+
+    def _ends_at(self, deadline: float | None) -> float:
+        waits_until = asyncio.get_running_loop().time() + self._terms.wait_s
+        return waits_until if deadline is None else min(waits_until, deadline - _ANSWER_MARGIN_S)
+
+    async def _place(self, wishes: Sequence[NewOrder]) -> list[Placed | Failure]:
+        return await place_orders(self._database, wishes, owner=self._engine.owner, time_to_pay=self._patience.payment)
+
+    async def _read_keys(self, key_ids: Sequence[str]) -> list[Key | Failure | None]:
+        found = await self._database.transact(
+            "read_keys", lambda connection: store.read_keys(connection, key_ids), read_only=True
+        )
+        return [found.get(key_id) for key_id in key_ids]
+
+    async def _read_orders(self, order_ids: Sequence[str]) -> dict[str, Order]:
+        return await self._database.transact(
+            "read_orders", lambda connection: store.read_orders(connection, order_ids), read_only=True
+        )
+
+    async def _add_events(self, events: Sequence[PaymentEvent]) -> list[Failure | None]:
+        await self._database.transact("inbox_add", lambda connection: saga_store.add_events(connection, events))
+        return [None] * len(events)
+
+
+def _may_see(caller: Caller, order: Order) -> bool:
+    """Whoever knows a guest's order id may see it: the id is the capability."""
+    return caller.is_operator or not order.customer_id or order.customer_id == caller.customer_id
+
+
+def _check_price(request: PlaceOrder, quote: Quote) -> None:
+    expected, totals = request.expected_total, quote.totals
+    if expected is None or (expected.currency_code, expected.minor_units) == (totals.currency_code, totals.total):
+        return
+    raise Failure(
+        Kind.FAILED_PRECONDITION,
+        "PRICE_CHANGED",
+        f"The total is {totals.total} {totals.currency_code} in minor units now.",
+        metadata={"currency_code": totals.currency_code, "total_minor_units": str(totals.total)},
+    )

@@ -1,0 +1,327 @@
+"""The contract's messages to the domain's values and back; nothing else."""
+
+import base64
+import binascii
+import re
+from datetime import datetime
+from typing import Any, cast
+
+import grpc
+from google.api.httpbody_pb2 import HttpBody
+
+from checkout_service.domain import (
+    Destination,
+    Invoice,
+    Money,
+    Order,
+    OrderLine,
+    OrderSource,
+    OrderState,
+    PlaceOrder,
+    StoredAnswer,
+    Totals,
+)
+from checkout_service.saga import Saga, SagaState
+from checkout_service.service import CheckoutService
+from mesh.caller import current_caller
+from mesh.channel import current_deadline
+from mesh.errors import FieldViolation, invalid
+from mesh.validate import Violations, is_id
+from shop.checkout.v1 import checkout_pb2, checkout_pb2_grpc, saga_pb2, saga_pb2_grpc
+from shop.type.v1 import money_pb2
+
+SIGNATURE_HEADER = "shop-signature"
+_Context = grpc.aio.ServicerContext[Any, Any]
+_COUNTRY = re.compile(r"[A-Z]{2}", re.ASCII)
+_CURRENCY = re.compile(r"[A-Z]{3}", re.ASCII)
+# What a client mistakes for a token when it sends the card itself (ISO/IEC 7812: 12 to 19 digits).
+_CARD_NUMBER = re.compile(r"(?:\d[ -]?){12,19}", re.ASCII)
+_MOST_AMOUNT = 10**15
+_PAGE = 20
+_LONGEST_PAGE = 100
+
+
+async def _planned(self: object, request: object, context: _Context) -> Any:
+    """The interceptor answers in its place."""
+    raise NotImplementedError
+
+
+class CheckoutServicer(checkout_pb2_grpc.CheckoutServiceServicer):
+    """CheckoutService over the use cases. Planned methods are answered by the interceptor."""
+
+    def __init__(self, service: CheckoutService) -> None:
+        self._service = service
+
+    async def QuoteOrder(self, request: checkout_pb2.QuoteOrderRequest, context: _Context) -> checkout_pb2.Quote:
+        """As the contract says."""
+        violations = Violations()
+        violations.uuid("cart_id", request.cart_id)
+        _check_destination(violations, request.destination, whole=False)
+        _check_promotions(violations, list(request.promotion_codes))
+        violations.raise_if_any()
+        quote = await self._service.quote_order(current_caller(), request.cart_id, _destination(request.destination))
+        return checkout_pb2.Quote(lines=_lines(quote.lines, quote.totals.currency_code), **_amounts(quote.totals))
+
+    async def PlaceOrder(self, request: checkout_pb2.PlaceOrderRequest, context: _Context) -> checkout_pb2.Order:
+        """As the contract says."""
+        answer = await self._service.place_order(_place_order(request), deadline=current_deadline())
+        if isinstance(answer, StoredAnswer):
+            return checkout_pb2.Order.FromString(answer.encoded)
+        return order_message(answer)
+
+    async def GetOrder(self, request: checkout_pb2.GetOrderRequest, context: _Context) -> checkout_pb2.Order:
+        """As the contract says."""
+        _check_id("order_id", request.order_id)
+        return order_message(await self._service.get_order(current_caller(), request.order_id))
+
+    async def ListOrders(
+        self, request: checkout_pb2.ListOrdersRequest, context: _Context
+    ) -> checkout_pb2.ListOrdersResponse:
+        """As the contract says."""
+        caller = current_caller()
+        before, limit = _page(request.page_size, request.page_token)
+        state = _STATES_IN.get(request.state) if request.state else None
+        if request.state and state is None:
+            raise invalid(FieldViolation("state", "must be a known order state"))
+        orders = await self._service.list_orders(caller, state=state, before=before, limit=limit + 1)
+        token = _token(orders[limit - 1].order_id) if len(orders) > limit else ""
+        return checkout_pb2.ListOrdersResponse(orders=map(order_message, orders[:limit]), next_page_token=token)
+
+    async def GetInvoice(self, request: checkout_pb2.GetInvoiceRequest, context: _Context) -> checkout_pb2.Invoice:
+        """As the contract says."""
+        _check_id("order_id", request.order_id)
+        return _invoice_message(await self._service.get_invoice(current_caller(), request.order_id))
+
+    async def ReceivePaymentEvent(self, request: HttpBody, context: _Context) -> checkout_pb2.ReceiveEventResponse:
+        """As the contract says; the signature comes as metadata."""
+        metadata = dict(context.invocation_metadata() or ())
+        await self._service.receive_payment_event(request.data, str(metadata.get(SIGNATURE_HEADER, "")))
+        return checkout_pb2.ReceiveEventResponse()
+
+    UpdateOrder = CancelOrder = RefundOrder = WatchOrder = cast("Any", _planned)
+    ListOrderEvents = GetOrderMetrics = ReceiveDeliveryEvent = cast("Any", _planned)
+
+
+class SagaServicer(saga_pb2_grpc.SagaServiceServicer):
+    """SagaService over the use cases."""
+
+    def __init__(self, service: CheckoutService) -> None:
+        self._service = service
+
+    async def ListSagas(self, request: saga_pb2.ListSagasRequest, context: _Context) -> saga_pb2.ListSagasResponse:
+        """As the contract says."""
+        after, limit = _page(request.page_size, request.page_token)
+        if request.state and request.state not in SagaState.__members__:
+            raise invalid(FieldViolation("state", f"must be one of {', '.join(SagaState)}"))
+        state = SagaState(request.state) if request.state else None
+        sagas = await self._service.list_sagas(state=state, only_open=request.open, after=after, limit=limit + 1)
+        token = _token(sagas[limit - 1].saga_id) if len(sagas) > limit else ""
+        return saga_pb2.ListSagasResponse(sagas=map(_saga_message, sagas[:limit]), next_page_token=token)
+
+    async def GetSaga(self, request: saga_pb2.GetSagaRequest, context: _Context) -> saga_pb2.Saga:
+        """As the contract says."""
+        _check_id("saga_id", request.saga_id)
+        return _saga_message(await self._service.get_saga(request.saga_id))
+
+    RetrySaga = AbortSaga = ResolveSaga = cast("Any", _planned)
+
+
+def order_message(order: Order) -> checkout_pb2.Order:
+    """The order as the contract shows it."""
+    message = checkout_pb2.Order(
+        order_id=order.order_id,
+        state=_STATES_OUT[order.state],
+        reason=order.reason,
+        lines=_lines(order.lines, order.totals.currency_code),
+        cart_id=order.cart_id,
+        customer_id=order.customer_id,
+        destination=_destination_message(order.destination),
+        promotion_codes=order.promotion_codes,
+        source=_SOURCES_OUT[order.source],
+        notes=order.notes,
+        delivery_instructions=order.delivery_instructions,
+        payment_id=order.payment_id,
+        invoice_number=order.invoice_number,
+        created_by=order.created_by,
+        updated_by=order.updated_by,
+        **_amounts(order.totals),
+    )
+    message.create_time.FromDatetime(order.create_time)
+    message.update_time.FromDatetime(order.update_time)
+    return message
+
+
+def encode_order(order: Order) -> bytes:
+    """The order as the answer that its key repeats for ever."""
+    return order_message(order).SerializeToString(deterministic=True)
+
+
+def _place_order(request: checkout_pb2.PlaceOrderRequest) -> PlaceOrder:
+    violations = Violations()
+    violations.uuid("cart_id", request.cart_id)
+    violations.identifier("request_id", request.request_id)
+    _check_token(violations, request.payment_token)
+    _check_destination(violations, request.destination, whole=True)
+    _check_promotions(violations, list(request.promotion_codes))
+    _check_expected(violations, request)
+    if request.source not in _SOURCES_IN:
+        violations.add("source", "must be a known source")
+    violations.text("notes", request.notes, most=1000)
+    violations.text("delivery_instructions", request.delivery_instructions, most=1000)
+    violations.raise_if_any()
+    expected = request.expected_total
+    return PlaceOrder(
+        caller_id=current_caller().customer_id,
+        cart_id=request.cart_id,
+        request_id=request.request_id,
+        payment_token=request.payment_token,
+        destination=_destination(request.destination),
+        promotion_codes=tuple(request.promotion_codes),
+        expected_total=Money(expected.currency_code, expected.minor_units)
+        if request.HasField("expected_total")
+        else None,
+        source=_SOURCES_IN[request.source],
+        notes=request.notes,
+        delivery_instructions=request.delivery_instructions,
+    )
+
+
+def _check_token(violations: Violations, token: str) -> None:
+    violations.text("payment_token", token, least=1, most=255)
+    if _CARD_NUMBER.fullmatch(token):
+        violations.add("payment_token", "looks like a card number; send what the payment provider gave for it")
+
+
+def _check_destination(violations: Violations, destination: checkout_pb2.Destination, *, whole: bool) -> None:
+    """A quote needs the country alone; an order needs somewhere to go."""
+    if not _COUNTRY.fullmatch(destination.country):
+        violations.add("destination.country", "must be two capital letters (ISO 3166-1), such as DE")
+    least = 1 if whole else 0
+    violations.text("destination.postal_code", destination.postal_code, most=20)
+    violations.text("destination.address", destination.address, least=least, most=500)
+    violations.text("destination.phone_number", destination.phone_number, most=40)
+
+
+def _check_promotions(violations: Violations, codes: list[str]) -> None:
+    # No code has been issued yet, so none is known.
+    for index in range(len(codes)):
+        violations.add(f"promotion_codes[{index}]", "is not a known promotion code")
+
+
+def _check_expected(violations: Violations, request: checkout_pb2.PlaceOrderRequest) -> None:
+    if not request.HasField("expected_total"):
+        return
+    expected = request.expected_total
+    if not _CURRENCY.fullmatch(expected.currency_code):
+        violations.add("expected_total.currency_code", "must be three capital letters (ISO 4217), such as EUR")
+    violations.between("expected_total.minor_units", expected.minor_units, low=0, high=_MOST_AMOUNT)
+
+
+def _check_id(field: str, value: str) -> None:
+    violations = Violations()
+    violations.identifier(field, value)
+    violations.raise_if_any()
+
+
+def _page(size: int, token: str) -> tuple[str | None, int]:
+    """Where a page begins and how long it is (AIP-158). The token is the last id of the page before, encoded."""
+    if size < 0:
+        raise invalid(FieldViolation("page_size", "must not be negative"))
+    limit = min(size or _PAGE, _LONGEST_PAGE)
+    if not token:
+        return None, limit
+    try:
+        last = base64.urlsafe_b64decode(token.encode("ascii")).decode("ascii")
+    except (binascii.Error, UnicodeError):
+        last = ""
+    if not is_id(last):
+        raise invalid(FieldViolation("page_token", "must come from the page before"))
+    return last, limit
+
+
+def _token(last_id: str) -> str:
+    return base64.urlsafe_b64encode(last_id.encode()).decode()
+
+
+def _destination(message: checkout_pb2.Destination) -> Destination:
+    return Destination(message.country, message.postal_code, message.address, message.phone_number)
+
+
+def _destination_message(destination: Destination) -> checkout_pb2.Destination:
+    return checkout_pb2.Destination(
+        country=destination.country,
+        postal_code=destination.postal_code,
+        address=destination.address,
+        phone_number=destination.phone_number,
+    )
+
+
+def _lines(lines: tuple[OrderLine, ...], currency_code: str) -> list[checkout_pb2.OrderLine]:
+    return [
+        checkout_pb2.OrderLine(
+            sku=line.sku,
+            name=line.name,
+            quantity=line.quantity,
+            unit_price=_money(currency_code, line.unit_minor),
+            line_total=_money(currency_code, line.total_minor),
+            available=line.available,
+        )
+        for line in lines
+    ]
+
+
+def _amounts(totals: Totals) -> dict[str, Any]:
+    """The five amounts that quotes, orders and invoices carry under the same names."""
+    return {
+        "subtotal": _money(totals.currency_code, totals.subtotal),
+        "discount": _money(totals.currency_code, totals.discount),
+        "shipping": _money(totals.currency_code, totals.shipping),
+        "tax": _money(totals.currency_code, totals.tax),
+        "total": _money(totals.currency_code, totals.total),
+    }
+
+
+def _money(currency_code: str, minor_units: int) -> money_pb2.Money:
+    return money_pb2.Money(currency_code=currency_code, minor_units=minor_units)
+
+
+def _invoice_message(invoice: Invoice) -> checkout_pb2.Invoice:
+    order = invoice.order
+    message = checkout_pb2.Invoice(
+        invoice_number=invoice.invoice_number,
+        order_id=order.order_id,
+        lines=_lines(order.lines, order.totals.currency_code),
+        destination=_destination_message(order.destination),
+        **_amounts(order.totals),
+    )
+    message.create_time.FromDatetime(invoice.create_time)
+    return message
+
+
+def _saga_message(saga: Saga) -> saga_pb2.Saga:
+    message = saga_pb2.Saga(
+        saga_id=saga.saga_id,
+        order_id=saga.saga_id,
+        state=saga.state,
+        epoch=saga.epoch,
+        owner=saga.owner,
+        attempts=saga.attempts,
+        last_error=saga.last_error,
+    )
+    times: dict[str, datetime | None] = {
+        "next_attempt_time": saga.next_attempt_time,
+        "create_time": saga.create_time,
+        "update_time": saga.update_time,
+    }
+    for field, value in times.items():
+        if value is not None:
+            getattr(message, field).FromDatetime(value)
+    return message
+
+
+_STATES_OUT = {state: checkout_pb2.OrderState.Value(f"ORDER_STATE_{state}") for state in OrderState}
+_STATES_IN = {number: state for state, number in _STATES_OUT.items()}
+_SOURCES_OUT = {
+    source: checkout_pb2.OrderSource.Value(f"ORDER_SOURCE_{source or 'UNSPECIFIED'}") for source in OrderSource
+}
+_SOURCES_IN = {number: source for source, number in _SOURCES_OUT.items()}

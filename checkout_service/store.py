@@ -1,0 +1,303 @@
+"""Orders in the database: set-oriented functions of a connection. None commits; the service owns the transaction."""
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, delete, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from checkout_service.domain import (
+    Destination,
+    Invoice,
+    Order,
+    OrderLine,
+    OrderSource,
+    OrderState,
+    StoredAnswer,
+    Totals,
+)
+from checkout_service.saga import Saga
+from checkout_service.tables import answers, cart_claims, invoices, order_events, order_keys, order_lines, orders, sagas
+from mesh.db import insert_if_absent, set_by_key
+
+_ORDERS = select(orders, invoices.c.invoice_number).select_from(
+    orders.outerjoin(invoices, invoices.c.order_id == orders.c.order_id)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What stands under an idempotency key; `answer` once there is one to repeat."""
+
+    key_id: str
+    order_id: str
+    fingerprint: str
+    answer: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A cart's claim: the order under way (empty for none) and the version of the cart that was last bought."""
+
+    cart_id: str
+    order_id: str
+    ordered_version: int
+
+
+async def read_keys(connection: AsyncConnection, key_ids: Sequence[str]) -> dict[str, Key]:
+    """The keys that are in use, by id."""
+    statement = (
+        select(order_keys.c.key_id, order_keys.c.order_id, order_keys.c.fingerprint, answers.c.answer)
+        .select_from(order_keys.outerjoin(answers, answers.c.key_id == order_keys.c.key_id))
+        .where(order_keys.c.key_id.in_(sorted(set(key_ids))))
+    )
+    rows = await connection.execute(statement)
+    return {row.key_id: Key(row.key_id, row.order_id, row.fingerprint, row.answer) for row in rows}
+
+
+async def take_keys(connection: AsyncConnection, keys: Mapping[str, tuple[str, str]], at: datetime) -> dict[str, str]:
+    """Claim keys for orders: key_id -> (order_id, fingerprint). Answers whose order stands under each now."""
+    rows = [
+        {"key_id": key_id, "order_id": order_id, "fingerprint": fingerprint, "create_time": at}
+        for key_id, (order_id, fingerprint) in sorted(keys.items())
+    ]
+    await insert_if_absent(connection, order_keys, rows)
+    standing = await connection.execute(
+        select(order_keys.c.key_id, order_keys.c.order_id).where(order_keys.c.key_id.in_(sorted(keys)))
+    )
+    return {row.key_id: row.order_id for row in standing}
+
+
+async def give_keys_back(connection: AsyncConnection, key_ids: Sequence[str]) -> None:
+    """Free keys of refused requests: a refusal uses up no key. Only for keys taken in this transaction."""
+    if key_ids:
+        await connection.execute(delete(order_keys).where(order_keys.c.key_id.in_(sorted(key_ids))))
+
+
+async def lock_claims(connection: AsyncConnection, cart_ids: Sequence[str], at: datetime) -> dict[str, Claim]:
+    """Lock the claims of carts, making those that are not there yet, in the order of the ids."""
+    rows = [
+        {"cart_id": cart_id, "order_id": "", "ordered_version": 0, "update_time": at}
+        for cart_id in sorted(set(cart_ids))
+    ]
+    await insert_if_absent(connection, cart_claims, rows)
+    locked = await connection.execute(
+        select(cart_claims.c.cart_id, cart_claims.c.order_id, cart_claims.c.ordered_version)
+        .where(cart_claims.c.cart_id.in_(sorted(set(cart_ids))))
+        .order_by(cart_claims.c.cart_id)
+        .with_for_update()
+    )
+    return {row.cart_id: Claim(row.cart_id, row.order_id, row.ordered_version) for row in locked}
+
+
+async def claim_carts(connection: AsyncConnection, order_by_cart: Mapping[str, str], at: datetime) -> None:
+    """Say which order each cart has under way. The claims must be locked."""
+    if order_by_cart:
+        await connection.execute(
+            set_by_key(cart_claims, cart_claims.c.cart_id, {"order_id": order_by_cart}, update_time=at)
+        )
+
+
+async def delete_free_claims(connection: AsyncConnection, *, older_than: datetime, limit: int) -> int:
+    """Forget claims of carts without an order under way that nothing touched since `older_than`. Answers how many."""
+    old = await connection.execute(
+        select(cart_claims.c.cart_id)
+        .where(cart_claims.c.update_time < older_than, cart_claims.c.order_id == "")
+        .limit(limit)
+        .with_for_update()
+    )
+    cart_ids = [row.cart_id for row in old]
+    if cart_ids:
+        await connection.execute(delete(cart_claims).where(cart_claims.c.cart_id.in_(cart_ids)))
+    return len(cart_ids)
+
+
+async def insert_orders(connection: AsyncConnection, placed: Sequence[tuple[Order, Saga]]) -> None:
+    """Write new orders with their lines, first event and saga. Writing the same again changes nothing."""
+    await insert_if_absent(connection, orders, [_order_row(order) for order, _ in placed])
+    await insert_if_absent(connection, order_lines, [row for order, _ in placed for row in _line_rows(order)])
+    await insert_events(connection, [order for order, _ in placed])
+    await insert_if_absent(connection, sagas, [saga_row(saga) for _, saga in placed])
+
+
+async def insert_events(connection: AsyncConnection, changed: Sequence[Order]) -> None:
+    """Write the event of each order's latest change. Writing the same again changes nothing."""
+    rows = [
+        {
+            "order_id": order.order_id,
+            "sequence": order.sequence,
+            "state": order.state,
+            "reason": order.reason,
+            "actor": order.updated_by,
+            "create_time": order.update_time,
+        }
+        for order in changed
+    ]
+    await insert_if_absent(connection, order_events, rows)
+
+
+async def read_orders(connection: AsyncConnection, order_ids: Sequence[str]) -> dict[str, Order]:
+    """The orders that exist of these ids, with their lines."""
+    wanted = sorted(set(order_ids))
+    rows = (await connection.execute(_ORDERS.where(orders.c.order_id.in_(wanted)))).all()
+    lines = await _lines(connection, [row.order_id for row in rows])
+    return {row.order_id: _order(row, lines[row.order_id]) for row in rows}
+
+
+async def list_orders(
+    connection: AsyncConnection,
+    *,
+    customer_id: str | None,
+    state: OrderState | None,
+    before: str | None,
+    limit: int,
+) -> list[Order]:
+    """A customer's orders (everybody's for None), newest first, from behind the id `before`."""
+    statement = _ORDERS.order_by(orders.c.order_id.desc()).limit(limit)
+    if customer_id is not None:
+        statement = statement.where(orders.c.customer_id == customer_id)
+    if state is not None:
+        statement = statement.where(orders.c.state == state)
+    if before is not None:
+        statement = statement.where(orders.c.order_id < before)
+    rows = (await connection.execute(statement)).all()
+    lines = await _lines(connection, [row.order_id for row in rows])
+    return [_order(row, lines[row.order_id]) for row in rows]
+
+
+async def read_answer(connection: AsyncConnection, key_id: str) -> StoredAnswer | None:
+    """What the key answers for ever, once it is stored."""
+    statement = select(answers.c.order_id, answers.c.answer).where(answers.c.key_id == key_id)
+    row = (await connection.execute(statement)).one_or_none()
+    return StoredAnswer(row.order_id, row.answer) if row else None
+
+
+async def read_invoice(connection: AsyncConnection, order: Order) -> Invoice | None:
+    """The order's invoice, if it has one."""
+    statement = select(invoices.c.invoice_number, invoices.c.create_time).where(invoices.c.order_id == order.order_id)
+    row = (await connection.execute(statement)).one_or_none()
+    return Invoice(row.invoice_number, order, row.create_time) if row else None
+
+
+async def _lines(connection: AsyncConnection, order_ids: Sequence[str]) -> dict[str, list[OrderLine]]:
+    found: dict[str, list[OrderLine]] = defaultdict(list)
+    if not order_ids:
+        return found
+    rows = await connection.execute(
+        select(order_lines)
+        .where(order_lines.c.order_id.in_(sorted(order_ids)))
+        .order_by(order_lines.c.order_id, order_lines.c.sku)
+    )
+    for row in rows:
+        found[row.order_id].append(OrderLine(row.sku, row.name, row.quantity, row.unit_minor, row.available))
+    return found
+
+
+def _order_row(order: Order) -> dict[str, Any]:
+    return {
+        "order_id": order.order_id,
+        "key_id": order.key,
+        "state": order.state,
+        "reason": order.reason,
+        "sequence": order.sequence,
+        **totals_row(order.totals),
+        "cart_id": order.cart_id,
+        "cart_version": order.cart_version,
+        "customer_id": order.customer_id,
+        "country": order.destination.country,
+        "postal_code": order.destination.postal_code,
+        "address": order.destination.address,
+        "phone_number": order.destination.phone_number,
+        "promotion_codes": json.dumps(order.promotion_codes),
+        "source": order.source,
+        "notes": order.notes,
+        "delivery_instructions": order.delivery_instructions,
+        "payment_id": order.payment_id,
+        "create_time": order.create_time,
+        "update_time": order.update_time,
+        "created_by": order.created_by,
+        "updated_by": order.updated_by,
+    }
+
+
+def totals_row(totals: Totals) -> dict[str, Any]:
+    """The columns that carry what is charged, the same on orders and invoices."""
+    return {
+        "currency_code": totals.currency_code,
+        "subtotal_minor": totals.subtotal,
+        "discount_minor": totals.discount,
+        "shipping_minor": totals.shipping,
+        "tax_minor": totals.tax,
+        "total_minor": totals.total,
+    }
+
+
+def saga_row(saga: Saga) -> dict[str, Any]:
+    """The row of a saga."""
+    state, reason = saga.fails_as or ("", "")
+    return {
+        "saga_id": saga.saga_id,
+        "state": saga.state,
+        "epoch": saga.epoch,
+        "owner": saga.owner,
+        "attempts": saga.attempts,
+        "last_error": saga.last_error,
+        "deadline": saga.deadline,
+        "next_attempt_time": saga.next_attempt_time,
+        "fails_as_state": state,
+        "fails_as_reason": reason,
+        "held_until": saga.held_until,
+        "payment_token": saga.payment_token,
+        "create_time": saga.create_time,
+        "update_time": saga.update_time,
+    }
+
+
+def _line_rows(order: Order) -> list[dict[str, Any]]:
+    return [
+        {
+            "order_id": order.order_id,
+            "sku": line.sku,
+            "name": line.name,
+            "quantity": line.quantity,
+            "unit_minor": line.unit_minor,
+            "available": line.available,
+        }
+        for line in order.lines
+    ]
+
+
+def _order(row: Row[Any], lines: Sequence[OrderLine]) -> Order:
+    return Order(
+        order_id=row.order_id,
+        key=row.key_id,
+        state=OrderState(row.state),
+        reason=row.reason,
+        sequence=row.sequence,
+        lines=tuple(lines),
+        totals=Totals(
+            currency_code=row.currency_code,
+            subtotal=row.subtotal_minor,
+            discount=row.discount_minor,
+            shipping=row.shipping_minor,
+            tax=row.tax_minor,
+        ),
+        cart_id=row.cart_id,
+        cart_version=row.cart_version,
+        customer_id=row.customer_id,
+        destination=Destination(row.country, row.postal_code, row.address, row.phone_number),
+        promotion_codes=tuple(json.loads(row.promotion_codes)),
+        source=OrderSource(row.source),
+        notes=row.notes,
+        delivery_instructions=row.delivery_instructions,
+        payment_id=row.payment_id,
+        invoice_number=row.invoice_number or "",
+        create_time=row.create_time,
+        update_time=row.update_time,
+        created_by=row.created_by,
+        updated_by=row.updated_by,
+    )
