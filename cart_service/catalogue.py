@@ -1,0 +1,114 @@
+"""What carts know of products: prices and names to show, and what may be put in.
+
+Whatever is asked while one call to the inventory service is under way is asked together in the next. A read may be
+seconds behind and does without what it cannot learn; a write asks anew and fails when there is no answer.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import orjson
+
+from cart_service.prices import Money, Product
+from mesh.batch import Batcher
+from mesh.cache import Cache
+from mesh.errors import Failure
+
+# How far the price that a cart shows may lag.
+_PRODUCT_TTL_S = 3.0
+# How long a read waits for prices before it answers without.
+_PATIENCE_S = 0.5
+# What the contract's batch calls take.
+_MAX_SKUS = 1000
+
+_log = logging.getLogger(__name__)
+
+
+class Inventory(Protocol):
+    """The part of the inventory service that carts need; both raise Failure."""
+
+    async def products(self, skus: Sequence[str]) -> dict[str, Product]:
+        """The products that are sold, by SKU."""
+
+    async def available(self, skus: Sequence[str]) -> dict[str, int]:
+        """How many can be bought now, by SKU; unknown ones are left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A product that is sold, and how many of it there are."""
+
+    product: Product
+    available: int
+
+
+class Catalogue:
+    """Combined look-ups in the inventory service, products cached. Make it on the running loop."""
+
+    def __init__(self, inventory: Inventory, cache: Cache) -> None:
+        self._inventory = inventory
+        self._cache = cache
+        self._offers: Batcher[str, Offer | None] = Batcher("offers", self._find_offers, max_items=_MAX_SKUS, lanes=2)
+        self._products: Batcher[str, Product | None] = Batcher(
+            "products", self._find_products, max_items=_MAX_SKUS, lanes=2
+        )
+
+    async def offer(self, sku: str, *, deadline: float | None) -> Offer | None:
+        """What can be bought of the SKU now; None if it is not sold. `deadline` in loop time. Raises Failure."""
+        return await self._offers.submit(sku, deadline=deadline)
+
+    async def products(self, skus: Iterable[str]) -> dict[str, Product]:
+        """The products by SKU as they were some seconds ago at most; absent if not sold or not to be learnt now."""
+        wanted = list(skus)
+        cached = await self._cache.get_many([_key(sku) for sku in wanted])
+        found = {sku: _product(cached[_key(sku)]) for sku in wanted if _key(sku) in cached}
+        missing = [sku for sku in wanted if sku not in found]
+        return found | await self._ask(missing) if missing else found
+
+    async def close(self) -> None:
+        """End the look-ups."""
+        await asyncio.gather(self._offers.close(), self._products.close())
+
+    async def _ask(self, skus: list[str]) -> dict[str, Product]:
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                answers = await self._products.submit_many(skus)
+        except (Failure, TimeoutError) as error:
+            _log.warning("no prices to show", extra={"cause": str(error) or "slow"})
+            return {}
+        failures = [answer for answer in answers if isinstance(answer, Failure)]
+        if failures:
+            _log.warning("no prices to show", extra={"cause": str(failures[0])})
+        return {answer.sku: answer for answer in answers if isinstance(answer, Product)}
+
+    async def _find_products(self, skus: Sequence[str]) -> list[Product | None]:
+        products = await self._inventory.products(sorted(set(skus)))
+        await self._remember(products)
+        return [products.get(sku) for sku in skus]
+
+    async def _find_offers(self, skus: Sequence[str]) -> list[Offer | None]:
+        wanted = sorted(set(skus))
+        products, available = await asyncio.gather(self._inventory.products(wanted), self._inventory.available(wanted))
+        await self._remember(products)
+        offers = {sku: Offer(product, available.get(sku, 0)) for sku, product in products.items()}
+        return [offers.get(sku) for sku in skus]
+
+    async def _remember(self, products: dict[str, Product]) -> None:
+        values = {_key(sku): _bytes(product) for sku, product in products.items()}
+        await self._cache.set_many(values, ttl_s=_PRODUCT_TTL_S)
+
+
+def _key(sku: str) -> str:
+    return f"cart:product:{sku}"
+
+
+def _bytes(product: Product) -> bytes:
+    return orjson.dumps([product.sku, product.name, product.price.currency_code, product.price.minor_units])
+
+
+def _product(value: bytes) -> Product:
+    sku, name, currency_code, minor_units = orjson.loads(value)
+    return Product(sku, name, Money(currency_code, minor_units))

@@ -1,0 +1,190 @@
+"""The SQL of carts: set-oriented functions of a connection that never commit."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Column, Table, delete, func, insert, select, tuple_
+from sqlalchemy.dialects import mysql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from cart_service.domain import AddItem, Books, Cart, Command, Line, Outcome, SetItemQuantity, Settle, decide
+from cart_service.tables import cart_items, cart_requests, carts, settlements
+from mesh.db import insert_if_absent, now
+
+# Pairs in one statement; SQLite takes 32766 parameters.
+_PAIRS = 10_000
+_CART_AND_LINES = (
+    select(
+        carts.c.cart_id,
+        carts.c.customer_id,
+        carts.c.version,
+        carts.c.update_time,
+        cart_items.c.sku,
+        cart_items.c.quantity,
+        cart_items.c.position,
+    )
+    .select_from(carts.outerjoin(cart_items, carts.c.cart_id == cart_items.c.cart_id))
+    .order_by(carts.c.cart_id, cart_items.c.position)
+)
+
+
+async def read(connection: AsyncConnection, cart_ids: Iterable[str]) -> dict[str, Cart]:
+    """The carts that exist, by id. One statement, so a cart and its lines are of one moment."""
+    rows = (await connection.execute(_CART_AND_LINES.where(carts.c.cart_id.in_(sorted(set(cart_ids)))))).all()
+    lines: dict[str, dict[str, Line]] = {row.cart_id: {} for row in rows}
+    for row in rows:
+        if row.sku is not None:
+            lines[row.cart_id][row.sku] = Line(row.sku, row.quantity, row.position)
+    heads = {row.cart_id: row for row in rows}
+    return {
+        cart_id: Cart(cart_id, row.customer_id, row.version, lines[cart_id], row.update_time if row.version else None)
+        for cart_id, row in heads.items()
+    }
+
+
+async def write(connection: AsyncConnection, commands: Sequence[Command]) -> list[Outcome]:
+    """Decide the commands in their order on locked carts and write back what changed; answer each its outcome.
+
+    The rows of the carts are locked in one order, so that writers in other processes wait instead of deadlocking.
+    Repeating it after a COMMIT whose fate is unknown adds and settles nothing twice.
+    """
+    at = await now(connection)
+    await _create(connection, commands, at)
+    before = await _load(connection, commands)
+    after, outcomes = decide(before, commands, at=at)
+    await _save_carts(connection, before, after, at)
+    await _save_keys(connection, before, after, at)
+    return outcomes
+
+
+async def delete_expired(connection: AsyncConnection, *, ttl: timedelta, at_most: int) -> int:
+    """Delete carts that nobody changed for `ttl`, and keys as old, at most that many of each; answer how many."""
+    before = await now(connection) - ttl
+    old_carts = await _expired_carts(connection, before, at_most)
+    await connection.execute(delete(cart_items).where(cart_items.c.cart_id.in_(old_carts)))
+    await connection.execute(delete(carts).where(carts.c.cart_id.in_(old_carts)))
+    requests = await _oldest(connection, cart_requests, before, at_most)
+    await _delete_pairs(connection, cart_requests.c.cart_id, cart_requests.c.request_id, requests)
+    orders = [order_id for (order_id,) in await _oldest(connection, settlements, before, at_most)]
+    await connection.execute(delete(settlements).where(settlements.c.order_id.in_(orders)))
+    return len(old_carts) + len(requests) + len(orders)
+
+
+async def _create(connection: AsyncConnection, commands: Sequence[Command], at: datetime) -> None:
+    # Only a row can be locked, so a cart's row is there before it is decided what the cart holds.
+    creating = {c.cart_id for c in commands if isinstance(c, AddItem | SetItemQuantity) and c.may_create}
+    blank = {"customer_id": "", "version": 0, "create_time": at, "update_time": at}
+    await insert_if_absent(connection, carts, [{"cart_id": cart_id, **blank} for cart_id in sorted(creating)])
+
+
+async def _load(connection: AsyncConnection, commands: Sequence[Command]) -> Books:
+    cart_ids = sorted({command.cart_id for command in commands})
+    lock = select(carts.c.cart_id).where(carts.c.cart_id.in_(cart_ids)).order_by(carts.c.cart_id).with_for_update()
+    await connection.execute(lock)
+    return Books(
+        carts=await read(connection, cart_ids),
+        additions=await _additions(connection, {(c.cart_id, c.key) for c in commands if isinstance(c, AddItem)}),
+        settlements=await _settlements(connection, {c.order_id for c in commands if isinstance(c, Settle)}),
+    )
+
+
+async def _additions(connection: AsyncConnection, keys: set[tuple[str, str]]) -> dict[tuple[str, str], tuple[str, int]]:
+    if not keys:
+        return {}
+    table = cart_requests.c
+    query = select(table.cart_id, table.request_id, table.sku, table.quantity)
+    rows = await connection.execute(query.where(tuple_(table.cart_id, table.request_id).in_(sorted(keys))))
+    return {(row.cart_id, row.request_id): (row.sku, row.quantity) for row in rows}
+
+
+async def _settlements(connection: AsyncConnection, order_ids: set[str]) -> dict[str, str]:
+    if not order_ids:
+        return {}
+    query = select(settlements.c.order_id, settlements.c.cart_id)
+    rows = await connection.execute(query.where(settlements.c.order_id.in_(sorted(order_ids))))
+    return {row.order_id: row.cart_id for row in rows}
+
+
+async def _save_carts(connection: AsyncConnection, before: Books, after: Books, at: datetime) -> None:
+    changes = [
+        (before.carts.get(cart_id, Cart(cart_id)), cart)
+        for cart_id, cart in after.carts.items()
+        if before.carts.get(cart_id) is not cart
+    ]
+    heads = [
+        {
+            "cart_id": cart.cart_id,
+            "customer_id": cart.customer_id,
+            "version": cart.version,
+            "create_time": at,
+            "update_time": cart.update_time,
+        }
+        for _, cart in changes
+    ]
+    gone = [(cart.cart_id, sku) for earlier, cart in changes for sku in earlier.lines if sku not in cart.lines]
+    lines = [
+        {"cart_id": cart.cart_id, "sku": line.sku, "quantity": line.quantity, "position": line.position}
+        for earlier, cart in changes
+        for line in cart.lines.values()
+        if earlier.lines.get(line.sku) != line
+    ]
+    await _upsert(connection, carts, heads, changing=("customer_id", "version", "update_time"))
+    await _delete_pairs(connection, cart_items.c.cart_id, cart_items.c.sku, gone)
+    await _upsert(connection, cart_items, lines, changing=("quantity", "position"))
+
+
+async def _save_keys(connection: AsyncConnection, before: Books, after: Books, at: datetime) -> None:
+    added = [
+        {"cart_id": cart_id, "request_id": key, "sku": sku, "quantity": quantity, "create_time": at}
+        for (cart_id, key), (sku, quantity) in after.additions.items()
+        if (cart_id, key) not in before.additions
+    ]
+    settled = [
+        {"order_id": order_id, "cart_id": cart_id, "create_time": at}
+        for order_id, cart_id in sorted(after.settlements.items())
+        if order_id not in before.settlements
+    ]
+    if added:
+        await connection.execute(insert(cart_requests), added)
+    # No lock keeps two writers apart who settle a cart that is not there; either's row will do.
+    await insert_if_absent(connection, settlements, settled)
+
+
+async def _expired_carts(connection: AsyncConnection, before: datetime, at_most: int) -> list[str]:
+    oldest = select(carts.c.cart_id).where(carts.c.update_time < before).order_by(carts.c.update_time).limit(at_most)
+    found = sorted((await connection.execute(oldest)).scalars())
+    # Looked at again under the lock: somebody may just have come back to the cart.
+    still = select(carts.c.cart_id).where(carts.c.cart_id.in_(found), carts.c.update_time < before)
+    return list((await connection.execute(still.order_by(carts.c.cart_id).with_for_update())).scalars())
+
+
+async def _oldest(connection: AsyncConnection, table: Table, before: datetime, at_most: int) -> list[tuple[str, ...]]:
+    query = select(*table.primary_key.columns).where(table.c.create_time < before)
+    rows = await connection.execute(query.order_by(table.c.create_time).limit(at_most))
+    return [tuple(row) for row in rows]
+
+
+async def _delete_pairs(
+    connection: AsyncConnection, first: Column[str], second: Column[str], pairs: Sequence[tuple[str, ...]]
+) -> None:
+    for start in range(0, len(pairs), _PAIRS):
+        chunk = pairs[start : start + _PAIRS]
+        await connection.execute(delete(first.table).where(tuple_(first, second).in_(chunk)))
+
+
+async def _upsert(
+    connection: AsyncConnection, table: Table, rows: Sequence[Mapping[str, Any]], *, changing: tuple[str, ...]
+) -> None:
+    """Insert rows; where the PRIMARY KEY is taken, overwrite the columns `changing` instead."""
+    if not rows:
+        return
+    if connection.dialect.name == "sqlite":
+        lite = sqlite.insert(table)
+        keys = list(table.primary_key.columns)
+        statement: Any = lite.on_conflict_do_update(index_elements=keys, set_={c: lite.excluded[c] for c in changing})
+    else:
+        # VALUES(), not a row alias: the drivers join the rows into one statement only behind that.
+        new = {column: func.values(table.c[column]) for column in changing}
+        statement = mysql.insert(table).on_duplicate_key_update(new)
+    await connection.execute(statement, list(rows))
