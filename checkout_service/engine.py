@@ -268,6 +268,8 @@ class Engine:
 
     async def _tidy(self) -> None:
         """Forget the claims of carts that were bought a while ago: no reading of them can still be on its way."""
+        if not self._lease.is_held():
+            return
         older_than = self._lease.now() - _CLAIMS_KEPT
         await self._database.transact(
             "tidy_claims",

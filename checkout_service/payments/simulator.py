@@ -6,7 +6,7 @@
     tok_timeout_charged authorized, the answer lost
     tok_slow            authorized after three seconds
     tok_pending         pending until a webhook tells
-    tok_webhook_twice   pending, then the same webhook twice
+    tok_webhook_twice   authorized, and the same webhook twice besides, perhaps before the answer
     tok_capture_decline authorized, the capture refused for good
 
 Any other token is declined. The book is shared by all replicas through its database, and what is final there is final:
@@ -42,7 +42,7 @@ _FIRST_STATE: Mapping[str, PaymentStatus] = {
     "tok_slow": _S.AUTHORIZED,
     "tok_capture_decline": _S.AUTHORIZED,
     "tok_pending": _S.PENDING,
-    "tok_webhook_twice": _S.PENDING,
+    "tok_webhook_twice": _S.AUTHORIZED,
 }
 _SLOW_S = 3.0
 # How long a caller waits before it learns that no answer comes.
@@ -88,7 +88,7 @@ class PaymentSimulator:
         result = await self._submit(_Write(request.payment_key, add=entry))
         if request.token == "tok_timeout_charged":  # noqa: S105
             return await self._lose_answer()
-        if request.token == "tok_webhook_twice" and result.status is _S.PENDING:  # noqa: S105
+        if request.token == "tok_webhook_twice" and result.status is _S.AUTHORIZED:  # noqa: S105
             self._deliver_twice(request.payment_key, result.payment_id)
         return result
 
