@@ -11,10 +11,9 @@ import logging
 import random
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from checkout_service import saga_store, store
 from checkout_service.commands import Commands, StaleCoordinatorError
@@ -23,7 +22,7 @@ from checkout_service.lease import Lease
 from checkout_service.saga import Course, Outcome, Patience, Report, SagaState, advance, gives_up
 from checkout_service.saga_store import Encode, Move
 from mesh.batch import Batcher
-from mesh.db import Database, now
+from mesh.db import Connection, Database, now
 from mesh.errors import Failure, Kind, unavailable
 
 ACTOR = "checkout"
@@ -105,7 +104,8 @@ class Engine:
         saga_id = course.saga.saga_id
         if course.saga.rests or saga_id in self._drivers:
             return
-        task = asyncio.create_task(self._drive(course), name=saga_id)
+        # The saga outlives the RPC that began it, so it must not inherit that RPC's deadline.
+        task = asyncio.create_task(self._drive(course), name=saga_id, context=Context())
         self._drivers[saga_id] = task
         task.add_done_callback(self._forget)
 
@@ -189,7 +189,7 @@ class Engine:
     async def _record_many(self, reported: Sequence[_Reported]) -> list[Course | Failure]:
         at: datetime | None = None
 
-        async def body(connection: AsyncConnection) -> list[Course | Failure]:
+        async def body(connection: Connection) -> list[Course | Failure]:
             nonlocal at
             # A repetition after a lost COMMIT must come to the same rows, so the time is taken once.
             at = at or await now(connection)
@@ -227,7 +227,7 @@ class Engine:
         if not self._lease.is_held():
             return
 
-        async def body(connection: AsyncConnection) -> list[str]:
+        async def body(connection: Connection) -> list[str]:
             await saga_store.take_over(connection, self.owner, _TAKE_OVER_AT_ONCE)
             return await saga_store.owned(connection, self.owner)
 

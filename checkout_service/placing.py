@@ -8,13 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from checkout_service import store
 from checkout_service.domain import GUEST, CartView, Order, OrderState, PlaceOrder, Quote
 from checkout_service.saga import Course, Saga, SagaState
 from checkout_service.store import Claim
-from mesh.db import Database, now
+from mesh.db import Connection, Database, now
 from mesh.errors import Failure, Kind
 
 
@@ -47,7 +45,7 @@ async def place_orders(
     """Write the orders; each answers for itself: a Course that stands, or why there is none. Idempotent by order_id."""
     at: datetime | None = None
 
-    async def body(connection: AsyncConnection) -> list[Placed | Failure]:
+    async def body(connection: Connection) -> list[Placed | Failure]:
         nonlocal at
         # A repetition after a lost COMMIT must come to the same rows, so the time is taken once.
         at = at or await now(connection)

@@ -4,8 +4,6 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from checkout_service import pricing, saga_store, store, webhooks
 from checkout_service.clients import CartClient, CatalogClient
 from checkout_service.domain import (
@@ -26,7 +24,7 @@ from checkout_service.store import Key
 from mesh.batch import Batcher
 from mesh.caller import Caller
 from mesh.clock import Clock
-from mesh.db import Database
+from mesh.db import Connection, Database
 from mesh.errors import Failure, Kind, unavailable
 
 # A cart that was read just before its last order was settled is read again; more often than this, something is wrong.
@@ -89,9 +87,9 @@ class CheckoutService:
         CHECKOUT_IN_PROGRESS, CART_EMPTY, PRICE_CHANGED, PRODUCT_NOT_FOUND, all before anything is stored.
         """
         ends_at = self._ends_at(deadline)
-        key = await self._keys.submit(request.key)
+        key = await self._keys.submit(request.key, deadline=deadline)
         if key is None:
-            placed = await self._place_new(request)
+            placed = await self._place_new(request, deadline=deadline)
             if isinstance(placed, Course):
                 self._engine.adopt(placed)
                 return await self._answer_of(placed.order.order_id, request.key, ends_at)
@@ -121,7 +119,7 @@ class CheckoutService:
         """The caller's orders, newest first; everybody's for an operator. Raises UNAUTHENTICATED for a guest."""
         customer_id = None if caller.is_operator else caller.required_customer_id()
 
-        async def body(connection: AsyncConnection) -> list[Order]:
+        async def body(connection: Connection) -> list[Order]:
             return await store.list_orders(connection, customer_id=customer_id, state=state, before=before, limit=limit)
 
         return await self._database.transact("list_orders", body, read_only=True)
@@ -150,7 +148,7 @@ class CheckoutService:
     ) -> list[Saga]:
         """Sagas, oldest first."""
 
-        async def body(connection: AsyncConnection) -> list[Saga]:
+        async def body(connection: Connection) -> list[Saga]:
             return await saga_store.list_sagas(connection, state=state, only_open=only_open, after=after, limit=limit)
 
         return await self._database.transact("list_sagas", body, read_only=True)
@@ -164,12 +162,13 @@ class CheckoutService:
             raise Failure(Kind.NOT_FOUND, "SAGA_NOT_FOUND", "There is no such saga.")
         return saga
 
-    async def _place_new(self, request: PlaceOrder) -> Course | KeyTaken:
+    async def _place_new(self, request: PlaceOrder, *, deadline: float | None) -> Course | KeyTaken:
         self._engine.check()
         for _ in range(_READINGS):
             cart, quote = await self._quote(request.cart_id, request.caller_id, request.destination)
             _check_price(request, quote)
-            placed = await self._placings.submit(NewOrder(self._clock.uuid7(), request, cart, quote))
+            wish = NewOrder(self._clock.uuid7(), request, cart, quote)
+            placed = await self._placings.submit(wish, deadline=deadline)
             if not isinstance(placed, CartOutdated):
                 return placed
             await asyncio.sleep(_READ_AGAIN_S)

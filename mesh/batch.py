@@ -6,6 +6,7 @@ whose data the database refuses is split in halves until the poison item stands 
 """
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -22,7 +23,7 @@ Flush = Callable[[Sequence[T]], Awaitable[Sequence[R | Failure]]]
 _log = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Entry(Generic[T, R]):
     item: T
     deadline: float | None
@@ -57,14 +58,24 @@ class Batcher(Generic[T, R]):
         RESOURCE_EXHAUSTED when the queue is full, or the item's own Failure. A caller that is cancelled while waiting
         takes its item out; once in flight the item is written regardless.
         """
-        return await self._enqueue(item, deadline).answer
+        entry = self._enqueue(item, deadline)
+        try:
+            return await entry.answer
+        except asyncio.CancelledError:
+            self._take_out(entry)
+            raise
 
     async def submit_many(self, items: Sequence[T], *, deadline: float | None = None) -> list[R | Failure]:
         """As `submit` for many: their results in order, each its own Failure where it has one."""
         if len(self._waiting) + len(items) > self._max_waiting:
             raise self._overloaded()
         entries = [self._enqueue(item, deadline) for item in items]
-        answers = await asyncio.gather(*(entry.answer for entry in entries), return_exceptions=True)
+        try:
+            answers = await asyncio.gather(*(entry.answer for entry in entries), return_exceptions=True)
+        except asyncio.CancelledError:
+            for entry in entries:
+                self._take_out(entry)
+            raise
         return [_result_or_failure(answer) for answer in answers]
 
     async def close(self) -> None:
@@ -80,6 +91,11 @@ class Batcher(Generic[T, R]):
         self._waiting.append(entry)
         self._arrived.set()
         return entry
+
+    def _take_out(self, entry: _Entry[T, R]) -> None:
+        # Once in flight it is no longer there.
+        with contextlib.suppress(ValueError):
+            self._waiting.remove(entry)
 
     def _overloaded(self) -> Failure:
         message = f"Too much is waiting for {self.name}."
@@ -112,6 +128,7 @@ class Batcher(Generic[T, R]):
     async def _run(self, batch: list[_Entry[T, R]]) -> None:
         try:
             results = await self._flush([entry.item for entry in batch])
+            _check_count(results, batch)
         except PoisonError as error:
             await self._split(batch, error)
         except Failure as failure:
@@ -144,6 +161,11 @@ def _answer(future: asyncio.Future[R], result: R | Failure) -> None:
         future.set_exception(result)
     else:
         future.set_result(result)
+
+
+def _check_count(results: Sequence[object], batch: Sequence[object]) -> None:
+    if len(results) != len(batch):
+        raise ValueError(f"{len(results)} answers for {len(batch)} items")
 
 
 def _result_or_failure(answer: R | BaseException) -> R | Failure:

@@ -52,6 +52,9 @@ def open_channel(address: str, service_config: str) -> grpc.aio.Channel:
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 2_000),
         ("grpc.max_receive_message_length", 16 << 20),
+        # Room for the facts of a failure about many lines; the default refuses 8 KiB.
+        ("grpc.max_metadata_size", 64 << 10),
+        ("grpc.absolute_max_metadata_size", 128 << 10),
     ]
     return grpc.aio.insecure_channel(address, options=options, interceptors=[timeouts])
 

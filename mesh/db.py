@@ -28,6 +28,8 @@ from mesh.clock import SYSTEM_CLOCK, Clock
 from mesh.errors import PoisonError, unavailable
 
 T = TypeVar("T")
+# What a transaction's body gets; only stores do more with it than hand it on.
+Connection = AsyncConnection
 Transaction = Callable[[AsyncConnection], Awaitable[T]]
 
 # Deadlock, lock wait, record changed (Galera and snapshot reads), node not ready, connection lost or refused.

@@ -8,6 +8,8 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+_NAMED_IN_MESSAGE = 5
+
 
 class Kind(enum.IntEnum):
     """The canonical codes of google/rpc/code.proto that we answer with."""
@@ -73,8 +75,10 @@ class ConfigError(Exception):
 
 
 def invalid(*violations: FieldViolation) -> Failure:
-    """The failure for a request that breaks rules, naming every field that does."""
-    named = "; ".join(f"{violation.field}: {violation.message}" for violation in violations)
+    """The failure for a request that breaks rules, naming every field that does; the sentence, the first few."""
+    named = "; ".join(f"{violation.field}: {violation.message}" for violation in violations[:_NAMED_IN_MESSAGE])
+    if len(violations) > _NAMED_IN_MESSAGE:
+        named += f"; and {len(violations) - _NAMED_IN_MESSAGE} more"
     return Failure(Kind.INVALID_ARGUMENT, "INVALID_FIELDS", named, fields=violations)
 
 

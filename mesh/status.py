@@ -3,6 +3,8 @@
 Details follow AIP-193: an ErrorInfo always, a BadRequest when fields are named, a RetryInfo when retrying may help.
 """
 
+from dataclasses import replace
+
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
@@ -13,6 +15,8 @@ from mesh.errors import Failure, FieldViolation, Kind
 
 DOMAIN = "shopmesh"
 DETAILS_KEY = "grpc-status-details-bin"
+# Clients refuse metadata of more than 8 KiB by default, and then see RESOURCE_EXHAUSTED instead of our answer.
+_TRAILER_BYTES = 7_000
 _CODES = {code.value[0]: code for code in grpc.StatusCode if code is not grpc.StatusCode.OK}
 
 
@@ -59,9 +63,20 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> Failure:
 
 
 async def abort(context: grpc.aio.ServicerContext[object, object], failure: Failure) -> None:
-    """End the call with the failure. Never returns: grpc raises."""
-    trailer = ((DETAILS_KEY, to_status(failure).SerializeToString()),)
+    """End the call with the failure. Never returns: grpc raises.
+
+    Of very many fields only so many are named as fit into a trailer that every client accepts.
+    """
+    trailer = ((DETAILS_KEY, _fitting(failure).SerializeToString()),)
     await context.abort(_CODES[failure.kind.value], failure.message, trailer)
+
+
+def _fitting(failure: Failure) -> Status:
+    status = to_status(failure)
+    while status.ByteSize() > _TRAILER_BYTES and failure.fields:
+        failure = replace(failure, fields=failure.fields[: len(failure.fields) * 3 // 4])
+        status = to_status(failure)
+    return status
 
 
 def _pack(status: Status, detail: ErrorInfo | BadRequest | RetryInfo) -> None:
