@@ -1,0 +1,243 @@
+"""The request path: one ASGI callable from bytes to bytes, with nothing of Starlette in between.
+
+What happens to a request, in order: route, headers, body, message, call, answer. Everything that fails does so by
+raising HttpError; what nobody foresaw is logged once and answered as INTERNAL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import secrets
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+
+from gateway.body import read_body
+from gateway.errors import JSON, HttpError, UpstreamErrors, Violation, internal, invalid
+from gateway.routes import MethodNotAllowedError, Router
+from gateway.transcode import HttpRequest, Transcoder
+from gateway.upstream import Call
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+ON_DISCONNECT = "gateway.on_disconnect"
+"""ASGI extension of our server: a callable that takes what to call when the client has gone."""
+PASSED_HEADERS = ("authorization", "traceparent", "tracestate", "accept-language")
+REQUEST_ID = "x-request-id"
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_TIMEOUT = re.compile(r"([0-9]{1,8})([HMSmun])")
+_UNIT_S = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
+
+logger = logging.getLogger("gateway")
+
+
+class ClientGoneError(Exception):
+    """The client closed its connection; nobody waits for an answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """What a route leads to. A `call` of None is a method that cannot be served over HTTP yet."""
+
+    transcoder: Transcoder
+    call: Call | None
+
+
+@dataclass(slots=True)
+class _Head:
+    """What the headers of a request say."""
+
+    request_id: str = ""
+    content_type: str = ""
+    idempotency_key: str = ""
+    timeout: str = ""
+    has_body: bool = False
+    metadata: tuple[tuple[str, str], ...] = ()
+
+
+class Api:
+    """Serves all routes. Stateless between requests."""
+
+    def __init__(
+        self,
+        router: Router[Endpoint],
+        errors: UpstreamErrors,
+        *,
+        forward_headers: tuple[str, ...],
+        max_body_bytes: int,
+        deadline_s: float,
+    ) -> None:
+        self._router = router
+        self._errors = errors
+        names = (*PASSED_HEADERS, *forward_headers)
+        self._passed: Mapping[bytes, str] = {name.lower().encode(): name.lower() for name in names}
+        self._max_body_bytes = max_body_bytes
+        self._deadline_s = deadline_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        head = _Head()
+        try:
+            status, headers, body = await self._answer(scope, receive, head)
+        except ClientGoneError:
+            return
+        except HttpError as error:
+            status, headers, body = answer_of(error)
+        except Exception:
+            logger.exception("request failed", extra={"request_id": head.request_id})
+            status, headers, body = answer_of(internal())
+        headers.append((b"content-length", b"%d" % len(body)))
+        headers.append((b"x-request-id", head.request_id.encode()))
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    async def _answer(
+        self, scope: Scope, receive: Receive, head: _Head
+    ) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+        self._read_head(scope["headers"], head)
+        endpoint, segments = self._route(scope)
+        transcoder = endpoint.transcoder
+        body = await self._body(scope, receive, endpoint) if head.has_body else b""
+        if endpoint.call is None:
+            raise HttpError(
+                grpc.StatusCode.UNIMPLEMENTED, "STREAMING_NOT_SUPPORTED", "this method streams, which REST does not yet"
+            )
+        message = transcoder.read(
+            HttpRequest(
+                segments=segments,
+                query=scope["query_string"],
+                content_type=head.content_type,
+                body=body,
+                idempotency_key=head.idempotency_key,
+            )
+        )
+        reply = await self._call(scope, endpoint.call, message, head)
+        content_type, data = transcoder.write(reply)
+        return 200, [(b"content-type", content_type)], data
+
+    def _route(self, scope: Scope) -> tuple[Endpoint, list[str]]:
+        try:
+            found = self._router.match(scope["method"], scope["raw_path"].decode("ascii"))
+        except MethodNotAllowedError as error:
+            raise method_not_allowed(error.allow) from error
+        except UnicodeDecodeError as error:
+            raise invalid([Violation("path", "is not percent-encoded UTF-8")]) from error
+        if found is None:
+            raise not_found()
+        return found
+
+    def _read_head(self, headers: list[tuple[bytes, bytes]], head: _Head) -> None:
+        """Fill in what the headers say. The request id comes first, so that a refusal of the others bears it."""
+        head.request_id = _request_id(headers)
+        metadata = [(REQUEST_ID, head.request_id)]
+        for name, value in headers:
+            passed = self._passed.get(name)
+            if passed is not None:
+                metadata.append((passed, _text(name, value)))
+            elif name == b"content-type":
+                head.content_type = _text(name, value)
+            elif name == b"content-length":
+                head.has_body = value != b"0"
+            elif name == b"transfer-encoding":
+                head.has_body = True
+            elif name == b"idempotency-key":
+                head.idempotency_key = _key(head.idempotency_key, _text(name, value))
+            elif name == b"grpc-timeout":
+                head.timeout = _text(name, value)
+        head.metadata = tuple(metadata)
+
+    async def _body(self, scope: Scope, receive: Receive, endpoint: Endpoint) -> bytes:
+        body = await read_body(scope, receive, max_bytes=self._max_body_bytes)
+        if body is None:
+            raise ClientGoneError
+        if body and not endpoint.transcoder.takes_body:
+            raise invalid([Violation("body", "this method takes no body")], "BODY_NOT_ALLOWED")
+        return body
+
+    async def _call(self, scope: Scope, call: Call, message: Any, head: _Head) -> Any:
+        timeout = self._deadline_s
+        if head.timeout:
+            timeout = min(timeout, _timeout_s(head.timeout))
+        rpc = call(message, timeout=timeout, metadata=head.metadata)
+        on_disconnect = scope.get("extensions", {}).get(ON_DISCONNECT)
+        if on_disconnect is not None:
+            on_disconnect(rpc.cancel)
+        try:
+            return await rpc
+        except grpc.aio.AioRpcError as error:
+            self._note(error, head.request_id)
+            raise self._errors.translate(error) from error
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise ClientGoneError from error
+
+    def _note(self, error: grpc.aio.AioRpcError, request_id: str) -> None:
+        """Keep in the log what masking takes from the answer."""
+        if error.code() in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS):
+            fields = {"request_id": request_id, "status": error.code().name, "upstream_message": error.details()}
+            logger.warning("upstream failed", extra=fields)
+
+
+def answer_of(error: HttpError) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    """Status, headers and body of an error."""
+    return error.code, [(b"content-type", JSON), *error.headers], error.body()
+
+
+def not_found() -> HttpError:
+    """No route matches the path."""
+    return HttpError(grpc.StatusCode.NOT_FOUND, "ROUTE_NOT_FOUND", "nothing is served under this path")
+
+
+def method_not_allowed(allow: list[str]) -> HttpError:
+    """The path is served with other HTTP methods."""
+    methods = ", ".join(allow)
+    return HttpError(
+        grpc.StatusCode.UNIMPLEMENTED,
+        "METHOD_NOT_ALLOWED",
+        f"this path is served with {methods}",
+        http_code=405,
+        headers=[(b"allow", methods.encode())],
+    )
+
+
+def _request_id(headers: list[tuple[bytes, bytes]]) -> str:
+    for name, value in headers:
+        if name == b"x-request-id":
+            given = value.decode("latin-1")
+            if _REQUEST_ID.fullmatch(given):
+                return given
+    return secrets.token_hex(16)
+
+
+def _text(name: bytes, value: bytes) -> str:
+    """A header's value as metadata can carry it."""
+    text = value.decode("latin-1")
+    if not (text.isascii() and text.isprintable()):
+        raise invalid([Violation(name.decode("latin-1"), "must be printable ASCII")], "BAD_HEADER")
+    return text
+
+
+def _key(standing: str, text: str) -> str:
+    """An idempotency key; quotes around it, as structured headers have them, are not part of it."""
+    key = text[1:-1] if len(text) > 1 and text[0] == text[-1] == '"' else text
+    if standing not in ("", key):
+        raise invalid([Violation("request_id", "two different headers Idempotency-Key")])
+    return key
+
+
+def _timeout_s(text: str) -> float:
+    match = _TIMEOUT.fullmatch(text)
+    if match is None:
+        raise invalid(
+            [Violation("grpc-timeout", "must be up to 8 digits and a unit of H, M, S, m, u, n")], "BAD_HEADER"
+        )
+    return int(match[1]) * _UNIT_S[match[2]]

@@ -1,0 +1,133 @@
+"""The shim put together. The only file here that constructs things."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.applications import Starlette
+
+from gateway import descriptors, routes
+from gateway.api import Api, Endpoint, Receive, Scope, Send
+from gateway.codec import Codec
+from gateway.descriptors import ConfigError, Schema
+from gateway.errors import UpstreamErrors
+from gateway.openapi import OpenApi
+from gateway.pages import Pages
+from gateway.routes import Route, Router
+from gateway.transcode import Transcoder
+from gateway.upstream import Upstreams
+
+__all__ = ["ConfigError", "Gateway", "GatewayConfig"]
+
+_MOST_DEADLINE_S = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayConfig:
+    """What a gateway serves. Only the services that `upstreams` names are served, whatever else the set holds."""
+
+    descriptor_set: bytes = field(repr=False)
+    """A serialized FileDescriptorSet with all imports; with source info, its comments become documentation."""
+    upstreams: Mapping[str, str]
+    """Full service name -> gRPC target, such as `pkg.v1.Service` -> `127.0.0.1:50051`."""
+    service_config: str | None = None
+    """A gRPC service config (JSON text) for the channels."""
+    forward_headers: tuple[str, ...] = ()
+    """More headers that become metadata, in any letter case."""
+    max_body_bytes: int = 1 << 20
+    deadline_s: float = 10.5
+    """Of a call whose client asks for no shorter one; at most 30."""
+    title: str = "API"
+
+    def problems(self) -> list[str]:
+        """What is wrong with the values by themselves."""
+        found = []
+        if not self.upstreams:
+            found.append("upstreams: name at least one service")
+        found += [f"upstreams: {name} has no address" for name, address in self.upstreams.items() if not address]
+        if not 0 < self.deadline_s <= _MOST_DEADLINE_S:
+            found.append(f"deadline_s: must be more than 0 and at most {_MOST_DEADLINE_S:g}, not {self.deadline_s:g}")
+        if self.max_body_bytes < 1:
+            found.append(f"max_body_bytes: must be positive, not {self.max_body_bytes}")
+        if self.service_config is not None and not _is_json_object(self.service_config):
+            found.append("service_config: is not a JSON object")
+        return found
+
+
+class Gateway:
+    """A REST shim in front of gRPC services. Made inside a running loop; closed by `close`.
+
+    Raises ConfigError, naming every problem, before any channel is opened.
+    """
+
+    def __init__(self, config: GatewayConfig) -> None:
+        schema = descriptors.load(config.descriptor_set)
+        built = _routes(schema, config)
+        self._upstreams = Upstreams(config.upstreams, service_config=config.service_config)
+        codec = Codec(schema.pool)
+        api = Api(
+            _router(built, codec, self._upstreams),
+            UpstreamErrors(schema.pool, codec.writer),
+            forward_headers=config.forward_headers,
+            max_body_bytes=config.max_body_bytes,
+            deadline_s=config.deadline_s,
+        )
+        document = OpenApi(schema, title=config.title).document(built)
+        self._app = _Shim(api, Pages(document, self._upstreams.not_ready))
+
+    def asgi(self) -> Starlette:
+        """The ASGI app: the API, and /livez, /readyz, /openapi.json and /docs, which are asked first."""
+        return self._app
+
+    async def close(self) -> None:
+        """Close the channels. Idempotent."""
+        await self._upstreams.close()
+
+
+class _Shim(Starlette):
+    """Starlette for the fixed pages and whatever the owner adds; all other paths go straight to the API."""
+
+    def __init__(self, api: Api, pages: Pages) -> None:
+        super().__init__(routes=pages.routes, exception_handlers=pages.exception_handlers)
+        self._api = api
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and not self._has_page(scope["path"]):
+            await self._api(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+    def _has_page(self, path: str) -> bool:
+        return any(getattr(route, "path", None) == path for route in self.router.routes)
+
+
+def _routes(schema: Schema, config: GatewayConfig) -> list[Route]:
+    problems = config.problems()
+    known = [name for name in config.upstreams if name in schema.services]
+    problems += [
+        f"upstreams: {name} is not in the descriptor set" for name in config.upstreams if name not in schema.services
+    ]
+    built, unlawful = routes.build(schema, known)
+    problems += unlawful
+    if problems:
+        raise ConfigError(problems)
+    return built
+
+
+def _router(built: list[Route], codec: Codec, upstreams: Upstreams) -> Router[Endpoint]:
+    router: Router[Endpoint] = Router()
+    for route in built:
+        call = None if route.method.streaming else upstreams.call(route.method)
+        router.add(route.template, route.rule.http_method, Endpoint(Transcoder(route, codec), call))
+    return router
+
+
+def _is_json_object(text: str) -> bool:
+    try:
+        value: Any = json.loads(text)
+    except ValueError:
+        return False
+    return isinstance(value, dict)

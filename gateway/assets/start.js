@@ -1,0 +1,3 @@
+window.onload = () => {
+  SwaggerUIBundle({ url: "openapi.json", dom_id: "#ui", deepLinking: true, validatorUrl: null });
+};

@@ -1,0 +1,152 @@
+"""Message to JSON.
+
+One writer per message type, compiled when the type is first seen: a list of (member, attribute, conversion). Members
+without presence are written at their defaults, enums by name, 64-bit integers as strings.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+import struct
+from collections.abc import Callable
+from typing import Any, cast
+
+import orjson
+from google.protobuf import descriptor_pool, json_format
+from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
+from google.protobuf.message import Message
+
+from gateway.fields import DYNAMIC, FIELD_MASK, TIMES, WRAPPERS, enum_of, is_map, is_repeated, message_of
+
+Write = Callable[[Any], Any]
+
+_AS_STRING = {
+    FieldDescriptor.TYPE_INT64,
+    FieldDescriptor.TYPE_UINT64,
+    FieldDescriptor.TYPE_SINT64,
+    FieldDescriptor.TYPE_FIXED64,
+    FieldDescriptor.TYPE_SFIXED64,
+}
+
+
+class JsonWriter:
+    """Writes messages of any type of one pool."""
+
+    def __init__(self, pool: descriptor_pool.DescriptorPool) -> None:
+        self._pool = pool
+        self._writers: dict[Descriptor, Write] = {}
+
+    def text(self, message: Message) -> bytes:
+        """The JSON text of a message."""
+        return orjson.dumps(self.value(message))
+
+    def value(self, message: Message) -> Any:
+        """The JSON value of a message: an object, or what the ProtoJSON specification gives a well-known type."""
+        return self._message(cast("Descriptor", message.DESCRIPTOR))(message)
+
+    def field(self, field: FieldDescriptor) -> Callable[[Any], bytes]:
+        """A writer of the JSON text of one field of a message, defaults included."""
+        name, write = field.name, self._any(field)
+        if write is None:
+            return lambda message: orjson.dumps(getattr(message, name))
+        return lambda message: orjson.dumps(write(getattr(message, name)))
+
+    def _message(self, descriptor: Descriptor) -> Write:
+        writer = self._writers.get(descriptor)
+        if writer is None:
+            writer = self._writers[descriptor] = self._compile(descriptor)
+        return writer
+
+    def _compile(self, descriptor: Descriptor) -> Write:
+        name = descriptor.full_name
+        if name in TIMES or name == FIELD_MASK:
+            return lambda message: message.ToJsonString()
+        if name in WRAPPERS:
+            single = _single(descriptor.fields_by_name["value"])
+            return lambda message: single(message.value) if single else message.value
+        if name in DYNAMIC:
+            return lambda message: json_format.MessageToDict(message, descriptor_pool=self._pool)
+        return self._object(descriptor)
+
+    def _object(self, descriptor: Descriptor) -> Write:
+        # The list is filled after the writer is registered, since a message may hold itself.
+        always: list[tuple[str, str, Write | None]] = []
+        when_present: list[tuple[str, str, Write | None]] = []
+
+        def write(message: Any) -> dict[str, Any]:
+            out = {}
+            for member, name, convert in always:
+                value = getattr(message, name)
+                out[member] = value if convert is None else convert(value)
+            for member, name, convert in when_present:
+                if message.HasField(name):
+                    value = getattr(message, name)
+                    out[member] = value if convert is None else convert(value)
+            return out
+
+        self._writers[descriptor] = write
+        for field in descriptor.fields:
+            target = when_present if field.has_presence else always
+            target.append((field.json_name, field.name, self._any(field)))
+        return write
+
+    def _any(self, field: FieldDescriptor) -> Write | None:
+        if is_map(field):
+            return self._map(field)
+        one = self._one(field)
+        if not is_repeated(field):
+            return one
+        return list if one is None else lambda values: [one(value) for value in values]
+
+    def _one(self, field: FieldDescriptor) -> Write | None:
+        return _single(field) if field.message_type is None else self._message(field.message_type)
+
+    def _map(self, field: FieldDescriptor) -> Write:
+        entry = message_of(field).fields_by_name
+        key = (lambda one: "true" if one else "false") if entry["key"].type == FieldDescriptor.TYPE_BOOL else str
+        one = self._one(entry["value"])
+        # Sorted, so that equal messages have equal bytes.
+        if one is None:
+            return lambda items: {key(name): items[name] for name in sorted(items)}
+        return lambda items: {key(name): one(items[name]) for name in sorted(items)}
+
+
+def _single(field: FieldDescriptor) -> Write | None:
+    """The conversion of one scalar, or None where JSON takes it as it is."""
+    kind = field.type
+    if kind in _AS_STRING:
+        return str
+    if kind == FieldDescriptor.TYPE_ENUM:
+        return _enum(enum_of(field))
+    if kind == FieldDescriptor.TYPE_BYTES:
+        return lambda value: base64.b64encode(value).decode("ascii")
+    if kind == FieldDescriptor.TYPE_DOUBLE:
+        return _double
+    if kind == FieldDescriptor.TYPE_FLOAT:
+        return _float
+    return None
+
+
+def _enum(enum: EnumDescriptor) -> Write:
+    if enum.full_name == "google.protobuf.NullValue":
+        return lambda _: None
+    names = {number: value.name for number, value in enum.values_by_number.items()}
+    return lambda number: names.get(number, number)
+
+
+def _double(value: float) -> float | str:
+    if math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
+
+
+def _float(value: float) -> float | str:
+    """The shortest number that reads back as the same 32 bits."""
+    if not math.isfinite(value):
+        return _double(value)
+    for digits in range(6, 10):
+        short = float(f"{value:.{digits}g}")
+        if struct.pack("<f", short) == struct.pack("<f", value):
+            return short
+    return value

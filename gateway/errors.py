@@ -1,0 +1,207 @@
+"""What goes wrong, in the shape of AIP-193, whoever found it out.
+
+`{"error": {"code": <http>, "status": "<GRPC_CODE>", "message": ..., "details": [...]}}`, each with an ErrorInfo. Text
+that a library or a crashed handler wrote never leaves the shim: only what an upstream said on purpose does.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import orjson
+from google.protobuf import descriptor_pool, duration_pb2
+from google.protobuf.message import DecodeError
+from google.rpc import error_details_pb2, status_pb2
+
+from gateway.descriptors import message_class
+from gateway.encode import JsonWriter
+
+DOMAIN = "gateway"
+JSON = b"application/json"
+_PREFIX = "type.googleapis.com/"
+_ERROR_INFO = _PREFIX + error_details_pb2.ErrorInfo.DESCRIPTOR.full_name
+_RETRY_INFO = _PREFIX + error_details_pb2.RetryInfo.DESCRIPTOR.full_name
+_BAD_REQUEST = _PREFIX + error_details_pb2.BadRequest.DESCRIPTOR.full_name
+_DEBUG_INFO = _PREFIX + error_details_pb2.DebugInfo.DESCRIPTOR.full_name
+_DETAILS_KEY = "grpc-status-details-bin"
+_RETRY_S = 1
+_MOST_VIOLATIONS = 100
+_MOST_MESSAGE = 2000
+_MOST_FIELD = 200
+
+HTTP_CODES: Mapping[grpc.StatusCode, int] = {
+    grpc.StatusCode.CANCELLED: 499,
+    grpc.StatusCode.UNKNOWN: 500,
+    grpc.StatusCode.INVALID_ARGUMENT: 400,
+    grpc.StatusCode.DEADLINE_EXCEEDED: 504,
+    grpc.StatusCode.NOT_FOUND: 404,
+    grpc.StatusCode.ALREADY_EXISTS: 409,
+    grpc.StatusCode.PERMISSION_DENIED: 403,
+    grpc.StatusCode.UNAUTHENTICATED: 401,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
+    grpc.StatusCode.FAILED_PRECONDITION: 400,
+    grpc.StatusCode.ABORTED: 409,
+    grpc.StatusCode.OUT_OF_RANGE: 400,
+    grpc.StatusCode.UNIMPLEMENTED: 501,
+    grpc.StatusCode.INTERNAL: 500,
+    grpc.StatusCode.UNAVAILABLE: 503,
+    grpc.StatusCode.DATA_LOSS: 500,
+}
+"""As google/rpc/code.proto maps them."""
+
+_MASKED: Mapping[grpc.StatusCode, str] = {
+    grpc.StatusCode.CANCELLED: "the call was cancelled",
+    grpc.StatusCode.UNKNOWN: "internal error",
+    grpc.StatusCode.DEADLINE_EXCEEDED: "the deadline passed before the service answered",
+    grpc.StatusCode.INTERNAL: "internal error",
+    grpc.StatusCode.UNAVAILABLE: "the service is not available, try again",
+    grpc.StatusCode.DATA_LOSS: "internal error",
+}
+"""Codes whose bare text may be a library's or an exception's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One field of a request that is wrong, and why. `field` is a path of proto names such as `lines[1].quantity`."""
+
+    field: str
+    description: str
+
+
+class HttpError(Exception):
+    """An answer that is not OK."""
+
+    def __init__(
+        self,
+        status: grpc.StatusCode,
+        reason: str,
+        message: str,
+        *,
+        http_code: int | None = None,
+        details: Sequence[Mapping[str, Any]] = (),
+        headers: Sequence[tuple[bytes, bytes]] = (),
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        """`details` are JSON objects with "@type"; an ErrorInfo of reason and metadata is added if they hold none."""
+        super().__init__(message)
+        self.code = http_code or HTTP_CODES[status]
+        self.status = status
+        self.message = printable(message)
+        self.details = list(details)
+        if not any(detail["@type"] == _ERROR_INFO for detail in self.details):
+            info = {"@type": _ERROR_INFO, "reason": reason, "domain": DOMAIN, "metadata": dict(metadata or {})}
+            self.details.insert(0, info)
+        self.headers = [*headers, *_implied_headers(self.code, self.details)]
+
+    def body(self) -> bytes:
+        """The JSON text."""
+        error = {"code": self.code, "status": self.status.name, "message": self.message, "details": self.details}
+        return orjson.dumps({"error": error})
+
+
+def invalid(violations: Sequence[Violation], reason: str = "INVALID_REQUEST") -> HttpError:
+    """INVALID_ARGUMENT naming every violated field."""
+    named = [
+        {"field": printable(violation.field, most=_MOST_FIELD), "description": printable(violation.description)}
+        for violation in violations[:_MOST_VIOLATIONS]
+    ]
+    message = "; ".join(f"{one['field']}: {one['description']}" for one in named[:3])
+    if len(violations) > len(named[:3]):
+        message += f"; and {len(violations) - 3} more"
+    return HttpError(
+        grpc.StatusCode.INVALID_ARGUMENT,
+        reason,
+        message,
+        details=[{"@type": _BAD_REQUEST, "fieldViolations": named}],
+    )
+
+
+def unavailable(message: str, reason: str, metadata: Mapping[str, str] | None = None) -> HttpError:
+    """UNAVAILABLE, with the advice to try again soon."""
+    return HttpError(grpc.StatusCode.UNAVAILABLE, reason, message, details=[_retry_info()], metadata=metadata)
+
+
+def internal() -> HttpError:
+    """The answer to what nobody foresaw. Says nothing about it."""
+    return HttpError(grpc.StatusCode.INTERNAL, "INTERNAL", _MASKED[grpc.StatusCode.INTERNAL])
+
+
+def printable(text: str, *, most: int = _MOST_MESSAGE) -> str:
+    """The text, cut to `most` characters, with whatever JSON cannot carry escaped."""
+    if len(text) > most:
+        text = text[:most] + "..."
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
+class UpstreamErrors:
+    """Translates what an upstream answered."""
+
+    def __init__(self, pool: descriptor_pool.DescriptorPool, writer: JsonWriter) -> None:
+        self._pools = (pool, descriptor_pool.Default())
+        self._writer = writer
+
+    def translate(self, error: grpc.aio.AioRpcError) -> HttpError:
+        """The same error in HTTP's words.
+
+        A message that comes without a google.rpc.Status is kept only with codes that no library uses for its own.
+        """
+        status = error.code()
+        if status not in HTTP_CODES:
+            return internal()
+        rich = _rich_status(error)
+        details = list(self._details(rich.details)) if rich is not None else []
+        message = error.details() or status.name
+        if rich is None:
+            message = _MASKED.get(status, message)
+        if status is grpc.StatusCode.UNAVAILABLE and not any(one["@type"] == _RETRY_INFO for one in details):
+            details.append(_retry_info())
+        return HttpError(status, status.name, message, details=details)
+
+    def _details(self, packed: Iterable[Any]) -> Iterable[Mapping[str, Any]]:
+        for detail in packed:
+            if detail.type_url.endswith(_DEBUG_INFO.removeprefix(_PREFIX)):
+                continue
+            unpacked = self._unpack(detail)
+            if unpacked is not None:
+                yield {"@type": detail.type_url, **unpacked}
+
+    def _unpack(self, detail: Any) -> Mapping[str, Any] | None:
+        """The JSON of a detail, or None when neither the served protos nor google.rpc know its type."""
+        name = detail.type_url.rpartition("/")[2]
+        for pool in self._pools:
+            try:
+                message = message_class(pool.FindMessageTypeByName(name)).FromString(detail.value)
+            except (KeyError, DecodeError):
+                continue
+            value = self._writer.value(message)
+            return value if isinstance(value, dict) else {"value": value}
+        return None
+
+
+def _rich_status(error: grpc.aio.AioRpcError) -> status_pb2.Status | None:
+    for key, value in error.trailing_metadata() or ():
+        if key == _DETAILS_KEY and isinstance(value, bytes):
+            try:
+                return status_pb2.Status.FromString(value)
+            except DecodeError:
+                return None
+    return None
+
+
+def _retry_info() -> Mapping[str, Any]:
+    return {"@type": _RETRY_INFO, "retryDelay": f"{_RETRY_S}s"}
+
+
+def _implied_headers(code: int, details: Iterable[Mapping[str, Any]]) -> Iterable[tuple[bytes, bytes]]:
+    if code == HTTP_CODES[grpc.StatusCode.UNAUTHENTICATED]:
+        yield b"www-authenticate", b"Bearer"
+    for detail in details:
+        if detail["@type"] == _RETRY_INFO and "retryDelay" in detail:
+            delay = duration_pb2.Duration()
+            delay.FromJsonString(detail["retryDelay"])
+            yield b"retry-after", b"%d" % max(1, math.ceil(delay.ToTimedelta().total_seconds()))
+            return

@@ -1,0 +1,198 @@
+"""An OpenAPI 3.1 document of the routes, from descriptors and their comments.
+
+Methods that nobody serves yet are left out, although they are routed; so are methods that stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+
+from gateway import descriptors
+from gateway.comments import comments
+from gateway.fields import HTTP_BODY, is_map, is_plain_message, is_repeated, message_of, resolve, takes_text
+from gateway.routes import ANY_METHOD, Route
+from gateway.schemas import ERROR, Schemas
+from gateway.template import MANY, Template
+
+_ERROR = "Error"
+_KEY_FIELD = "request_id"
+_METHODS = ("GET", "PUT", "POST", "DELETE", "OPTIONS", "HEAD", "PATCH", "TRACE")
+
+
+class OpenApi:
+    """Makes the document of one schema."""
+
+    def __init__(self, schema: descriptors.Schema, *, title: str) -> None:
+        self._title = title
+        self._comments = comments(schema.files)
+        self._schemas = Schemas(self._comments)
+        self._paths: dict[str, dict[str, Any]] = {}
+        self._names: dict[Any, tuple[str, list[str]]] = {}
+
+    def document(self, routes: Sequence[Route]) -> Mapping[str, Any]:
+        """The document of these routes."""
+        served = [route for route in routes if _is_described(route)]
+        seen: set[str] = set()
+        for route in served:
+            path, names = self._path(route.template)
+            operation = self._operation(route, names)
+            operation["operationId"] = _unique(operation["operationId"], seen)
+            self._paths.setdefault(path, {})[route.rule.http_method.lower()] = operation
+        services = dict.fromkeys(route.method.service for route in served)
+        return {
+            "openapi": "3.1.0",
+            "info": {"title": self._title, "version": "1"},
+            "tags": [self._tag(service) for service in services],
+            "paths": self._paths,
+            "components": {"schemas": {_ERROR: ERROR, **self._schemas.components}},
+        }
+
+    def _tag(self, service: str) -> Mapping[str, str]:
+        text = self._comments.get(service)
+        return {"name": _short(service), **({"description": text} if text else {})}
+
+    def _path(self, template: Template) -> tuple[str, list[str]]:
+        """The path in OpenAPI's words and the names of its parameters, the same for templates of one shape."""
+        if template.shape not in self._names:
+            wildcards = list(_wildcards(template))
+            names = iter(wildcards)
+            parts = [f"{{{next(names)}}}" if wildcard else text for text, wildcard in template.segments]
+            verb = f":{template.verb}" if template.verb else ""
+            self._names[template.shape] = "/" + "/".join(parts) + verb, wildcards
+        return self._names[template.shape]
+
+    def _operation(self, route: Route, names: Sequence[str]) -> dict[str, Any]:
+        method, rule = route.method, route.rule
+        operation: dict[str, Any] = {
+            "operationId": f"{_short(method.service)}_{method.name}",
+            "tags": [_short(method.service)],
+            "parameters": [*self._path_parameters(route, names), *self._query_parameters(route), *_key_header(route)],
+            "responses": {
+                "200": {"description": "OK", "content": self._response(route)},
+                "default": {"description": "Not OK", "content": _json({"$ref": f"#/components/schemas/{_ERROR}"})},
+            },
+        }
+        text = self._comments.get(method.full_name, "")
+        if text:
+            operation |= {"summary": text.partition(". ")[0].rstrip("."), "description": text}
+        if rule.body:
+            operation["requestBody"] = {"content": self._request(route)}
+        return operation
+
+    def _path_parameters(self, route: Route, names: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+        fields = _wildcard_fields(route)
+        for name, field in zip(names, fields, strict=True):
+            schema = {"type": "string"} if field is None else self._schemas.value(field)
+            text = "" if field is None else self._comments.get(field.full_name, "")
+            parameter = {"name": name, "in": "path", "required": True, "schema": schema}
+            yield {**parameter, "description": text} if text else parameter
+
+    def _query_parameters(self, route: Route) -> Iterator[Mapping[str, Any]]:
+        if route.rule.body == "*":
+            return
+        bound = {variable.path for variable in route.template.variables}
+        for path, field in _leaves(route.method.input, skip={*bound, route.rule.body}):
+            schema = self._schemas.field(field)
+            parameter = {"name": path, "in": "query", "schema": schema}
+            text = schema.pop("description", "") if "$ref" not in schema else schema.get("description", "")
+            yield {**parameter, "description": text} if text else parameter
+
+    def _request(self, route: Route) -> Mapping[str, Any]:
+        field = route.method.input.fields_by_name.get(route.rule.body)
+        return self._content(route.method.input, field)
+
+    def _response(self, route: Route) -> Mapping[str, Any]:
+        field = route.method.output.fields_by_name.get(route.rule.response_body)
+        return self._content(route.method.output, field)
+
+    def _content(self, message: Descriptor, field: FieldDescriptor | None) -> Mapping[str, Any]:
+        kind = message if field is None else field.message_type
+        if kind is not None and kind.full_name == HTTP_BODY:
+            return {"*/*": {"schema": {"type": "string", "format": "binary"}}}
+        return _json(self._schemas.message(message) if field is None else self._schemas.field(field))
+
+
+def _is_described(route: Route) -> bool:
+    method = route.method
+    return not method.planned and not method.streaming and route.rule.http_method in _METHODS
+
+
+def _json(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {"application/json": {"schema": schema}}
+
+
+def _short(service: str) -> str:
+    return service.rpartition(".")[2]
+
+
+def _unique(name: str, seen: set[str]) -> str:
+    number = 1
+    candidate = name
+    while candidate in seen:
+        number += 1
+        candidate = f"{name}_{number}"
+    seen.add(candidate)
+    return candidate
+
+
+def _wildcards(template: Template) -> Iterator[str]:
+    """A parameter's name for each wildcard: its variable's, numbered where that has several."""
+    for at, (_, wildcard) in enumerate(template.segments):
+        if not wildcard:
+            continue
+        variable = next((one for one in template.variables if _covers(one.start, one.end, at)), None)
+        if variable is None:
+            yield f"segment_{at + 1}"
+            continue
+        within = [
+            i for i, (_, wild) in enumerate(template.segments) if wild and _covers(variable.start, variable.end, i)
+        ]
+        yield variable.path if len(within) == 1 else f"{variable.path}_{within.index(at) + 1}"
+
+
+def _wildcard_fields(route: Route) -> Iterator[FieldDescriptor | None]:
+    """The field that each wildcard is the whole value of, or None."""
+    template = route.template
+    for at, (text, wildcard) in enumerate(template.segments):
+        if wildcard:
+            whole = (one for one in template.variables if one.single and one.start == at and text != MANY)
+            variable = next(whole, None)
+            yield None if variable is None else resolve(route.method.input, variable.path)[-1]
+
+
+def _covers(start: int, end: int | None, at: int) -> bool:
+    return start <= at and (end is None or at < end)
+
+
+def _leaves(
+    message: Descriptor, *, skip: Iterable[str], prefix: str = "", names: str = "", inside: tuple[str, ...] = ()
+) -> Iterator[tuple[str, FieldDescriptor]]:
+    """The fields that a query can carry, by their JSON path. A message within itself is not entered again."""
+    for field in message.fields:
+        path = f"{names}{field.name}"
+        if path in skip or is_map(field):
+            continue
+        if not is_plain_message(field):
+            if takes_text(field):
+                yield f"{prefix}{field.json_name}", field
+        elif not is_repeated(field) and message_of(field).full_name not in inside:
+            yield from _leaves(
+                message_of(field),
+                skip=skip,
+                prefix=f"{prefix}{field.json_name}.",
+                names=f"{path}.",
+                inside=(*inside, message.full_name),
+            )
+
+
+def _key_header(route: Route) -> Iterator[Mapping[str, Any]]:
+    if _KEY_FIELD in route.method.input.fields_by_name and route.rule.http_method not in ("GET", ANY_METHOD):
+        yield {
+            "name": "Idempotency-Key",
+            "in": "header",
+            "schema": {"type": "string"},
+            "description": f"Stands for the field `{_KEY_FIELD}`; if both are given they must be equal.",
+        }

@@ -1,0 +1,196 @@
+"""uvicorn's httptools protocol, with bounds on what a peer may send before we know what it wants.
+
+Plain uvicorn bounds neither headers nor the time they take. Here the head of a request has a size, a count and a time;
+the rest of a message has a time; and bytes that complete nothing (an endless header line, a trailer, a chunk
+extension) have a size. What is refused gets an answer where one can still be sent, then a closed connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from gateway.api import ON_DISCONNECT, answer_of
+from gateway.errors import HttpError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Bounds of one connection. Sizes in bytes, times in seconds."""
+
+    head_bytes: int = 32 << 10
+    head_count: int = 100
+    head_s: float = 10.0
+    message_s: float = 60.0
+    keep_alive_s: float = 75.0
+
+
+class _RefusedError(Exception):
+    """Stops the parser; what to answer stands in the protocol."""
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """One connection. Made per connection by uvicorn, through `bounded`."""
+
+    limits = Limits()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._refusal: HttpError | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._in_head = False
+        self._in_message = False
+        self._head_bytes = 0
+        self._head_count = 0
+        self._quiet_bytes = 0
+        self._progress = False
+        self._gone: list[Callable[[], object]] = []
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start the clock: a connection that asks nothing is not kept."""
+        super().connection_made(transport)
+        self._start_timer(self.limits.head_s)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell whoever works for this client that it has gone."""
+        self._stop_timer()
+        super().connection_lost(exc)
+        gone, self._gone = self._gone, []
+        for callback in gone:
+            callback()
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the parser and bound what it has not come to terms with."""
+        self._progress = False
+        super().data_received(data)
+        self._quiet_bytes = 0 if self._progress else self._quiet_bytes + len(data)
+        if self.transport.is_closing():
+            self._stop_timer()
+            return
+        if self._quiet_bytes > self.limits.head_bytes:
+            self._refuse(_head_too_large(self.limits))
+        elif self._timer is None and (self._in_message or self._answered()):
+            # Stray bytes between two requests do not hold a connection open either.
+            in_body = self._in_message and not self._in_head
+            self._start_timer(self.limits.message_s if in_body else self.limits.head_s)
+
+    def on_message_begin(self) -> None:
+        """A request starts."""
+        super().on_message_begin()
+        self.scope["extensions"] = {ON_DISCONNECT: self._gone.append}  # type: ignore[dict-item]  # ASGI allows any
+        self._in_head = self._in_message = True
+        self._head_bytes = self._head_count = 0
+
+    def on_url(self, url: bytes) -> None:
+        """A piece of the request's target."""
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header; a trailer counts, but must not pass for one."""
+        self._head_count += 1
+        self._count(len(name) + len(value) + 4)
+        if self._in_head:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """The head is here; from now on the message's time runs."""
+        self._progress = True
+        self._stop_timer()
+        if self._answered():
+            self._gone.clear()
+        super().on_headers_complete()
+        # Only now: a target that is no URL is refused above, and then the head has not ended well.
+        self._in_head = False
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of the body."""
+        self._progress = True
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The request is here as a whole."""
+        self._in_message = False
+        self._progress = True
+        self._stop_timer()
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what the parser refused: our own refusal if there is one, else 400."""
+        self._refuse(self._refusal or _malformed(msg.removesuffix(".").lower()))
+
+    def _count(self, size: int) -> None:
+        self._head_bytes += size
+        if self._head_bytes > self.limits.head_bytes or self._head_count > self.limits.head_count:
+            self._refusal = _head_too_large(self.limits)
+            raise _RefusedError
+
+    def _refuse(self, error: HttpError) -> None:
+        """Answer if no other answer is under way, and close."""
+        self._stop_timer()
+        cycle = self.cycle
+        in_body = self._in_message and not self._in_head
+        if not self.pipeline and (not cycle.response_started if in_body else self._answered()):
+            self.transport.write(_response(error))
+        if in_body:
+            cycle.disconnected = True
+            cycle.message_event.set()
+        self.transport.close()
+
+    def _answered(self) -> bool:
+        """Whether nobody waits for an answer on this connection."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def _start_timer(self, seconds: float) -> None:
+        self._stop_timer()
+        self._timer = self.loop.call_later(seconds, self._too_slow)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _too_slow(self) -> None:
+        self._timer = None
+        if self._in_message:
+            self._refuse(_too_slow(self.limits))
+        else:
+            self.transport.close()
+
+
+def bounded(limits: Limits) -> type[BoundedProtocol]:
+    """The protocol with these limits, for uvicorn's `http=`."""
+    return type("BoundedProtocol", (BoundedProtocol,), {"limits": limits})
+
+
+def _response(error: HttpError) -> bytes:
+    code, headers, body = answer_of(error)
+    lines = [b"%s: %s\r\n" % header for header in headers]
+    return b"".join([STATUS_LINE[code], *lines, b"content-length: %d\r\nconnection: close\r\n\r\n" % len(body), body])
+
+
+def _malformed(message: str) -> HttpError:
+    return HttpError(grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_HTTP", message)
+
+
+def _head_too_large(limits: Limits) -> HttpError:
+    return HttpError(
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "HEADERS_TOO_LARGE",
+        f"a request's head may have at most {limits.head_bytes} bytes and {limits.head_count} headers",
+        http_code=431,
+    )
+
+
+def _too_slow(limits: Limits) -> HttpError:
+    return HttpError(
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        "REQUEST_TOO_SLOW",
+        f"a request may take at most {limits.head_s:g} s for its head and {limits.message_s:g} s for its body",
+        http_code=408,
+    )

@@ -1,0 +1,137 @@
+"""JSON Schemas of messages, as the codec writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
+
+from gateway.fields import WELL_KNOWN, WRAPPERS, is_map, is_repeated, message_of
+
+Schema = dict[str, Any]
+
+_INT32 = {"type": "integer", "format": "int32"}
+_UINT32 = {"type": "integer", "minimum": 0, "maximum": (1 << 32) - 1}
+_INT64 = {"type": "string", "format": "int64", "pattern": "^-?[0-9]+$"}
+_UINT64 = {"type": "string", "format": "uint64", "pattern": "^[0-9]+$"}
+_SCALARS: Mapping[int, Schema] = {
+    FieldDescriptor.TYPE_DOUBLE: {"type": "number", "format": "double"},
+    FieldDescriptor.TYPE_FLOAT: {"type": "number", "format": "float"},
+    FieldDescriptor.TYPE_INT32: _INT32,
+    FieldDescriptor.TYPE_SINT32: _INT32,
+    FieldDescriptor.TYPE_SFIXED32: _INT32,
+    FieldDescriptor.TYPE_UINT32: _UINT32,
+    FieldDescriptor.TYPE_FIXED32: _UINT32,
+    FieldDescriptor.TYPE_INT64: _INT64,
+    FieldDescriptor.TYPE_SINT64: _INT64,
+    FieldDescriptor.TYPE_SFIXED64: _INT64,
+    FieldDescriptor.TYPE_UINT64: _UINT64,
+    FieldDescriptor.TYPE_FIXED64: _UINT64,
+    FieldDescriptor.TYPE_BOOL: {"type": "boolean"},
+    FieldDescriptor.TYPE_STRING: {"type": "string"},
+    FieldDescriptor.TYPE_BYTES: {"type": "string", "contentEncoding": "base64"},
+}
+_WELL_KNOWN: Mapping[str, Schema] = {
+    "google.protobuf.Timestamp": {"type": "string", "format": "date-time"},
+    "google.protobuf.Duration": {"type": "string", "pattern": "^-?[0-9]+(\\.[0-9]{1,9})?s$"},
+    "google.protobuf.FieldMask": {"type": "string", "description": "Field paths with commas between them."},
+    "google.protobuf.Struct": {"type": "object", "additionalProperties": True},
+    "google.protobuf.ListValue": {"type": "array", "items": {}},
+    "google.protobuf.Value": {},
+    "google.protobuf.Any": {
+        "type": "object",
+        "properties": {"@type": {"type": "string"}},
+        "required": ["@type"],
+        "additionalProperties": True,
+    },
+}
+
+
+class Schemas:
+    """Collects the schemas that a document refers to, under `#/components/schemas/<full name>`."""
+
+    def __init__(self, comments: Mapping[str, str]) -> None:
+        self._comments = comments
+        self.components: dict[str, Schema] = {}
+
+    def message(self, descriptor: Descriptor) -> Schema:
+        """A schema of the message: a reference, or inline for a well-known type."""
+        name = descriptor.full_name
+        if name in WRAPPERS:
+            return dict(self.value(descriptor.fields_by_name["value"]))
+        if name in WELL_KNOWN:
+            return dict(_WELL_KNOWN[name])
+        if name not in self.components:
+            self.components[name] = {}  # stands there while its fields are visited: a message may hold itself
+            self.components[name] = self._object(descriptor)
+        return {"$ref": f"#/components/schemas/{name}"}
+
+    def field(self, field: FieldDescriptor) -> Schema:
+        """A schema of the field with its comment."""
+        schema = self.value(field)
+        if is_map(field):
+            schema = {"type": "object", "additionalProperties": self.value(_entry_value(field))}
+        elif is_repeated(field):
+            schema = {"type": "array", "items": schema}
+        return self._described(schema, field.full_name)
+
+    def value(self, field: FieldDescriptor) -> Schema:
+        """A schema of one value of the field."""
+        if field.enum_type is not None:
+            return self._enum(field.enum_type)
+        if is_map(field):
+            return {}
+        if field.message_type is not None:
+            return self.message(field.message_type)
+        return dict(_SCALARS[field.type])
+
+    def _object(self, descriptor: Descriptor) -> Schema:
+        properties = {field.json_name: self.field(field) for field in descriptor.fields}
+        return self._described({"type": "object", "properties": properties}, descriptor.full_name)
+
+    def _enum(self, enum: EnumDescriptor) -> Schema:
+        name = enum.full_name
+        if name == "google.protobuf.NullValue":
+            return {"type": "null"}
+        if name not in self.components:
+            schema = {"type": "string", "enum": [value.name for value in enum.values]}
+            self.components[name] = self._described(schema, name, self._values(enum))
+        return {"$ref": f"#/components/schemas/{name}"}
+
+    def _values(self, enum: EnumDescriptor) -> str:
+        lines = ((value.name, self._comments.get(f"{enum.full_name}.{value.name}")) for value in enum.values)
+        return "\n".join(f"- `{name}`: {text}" for name, text in lines if text)
+
+    def _described(self, schema: Schema, name: str, more: str = "") -> Schema:
+        text = "\n\n".join(part for part in (self._comments.get(name, ""), more) if part)
+        return {**schema, "description": text} if text else schema
+
+
+def _entry_value(field: FieldDescriptor) -> FieldDescriptor:
+    value: FieldDescriptor = message_of(field).fields_by_name["value"]
+    return value
+
+
+ERROR: Schema = {
+    "type": "object",
+    "description": "What went wrong, as AIP-193 has it.",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["code", "status", "message", "details"],
+            "properties": {
+                "code": {"type": "integer", "description": "The HTTP status."},
+                "status": {"type": "string", "description": "A name of google.rpc.Code."},
+                "message": {"type": "string", "description": "For developers, in English."},
+                "details": {
+                    "type": "array",
+                    "items": _WELL_KNOWN["google.protobuf.Any"],
+                    "description": "Messages of google.rpc; always an ErrorInfo whose `reason` is meant for programs.",
+                },
+            },
+        }
+    },
+}
+"""The body of every answer that is not OK."""

@@ -1,0 +1,86 @@
+"""The services behind the shim: channels, calls and health.
+
+One persistent channel per address; services that share an address share its channel. What the service config of the
+contract says about time-outs and retries is done by the channel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2
+
+from gateway.descriptors import Method, message_class
+
+Call = Callable[..., Any]
+"""(message, *, timeout, metadata) -> a grpc.aio call to await."""
+
+_HEALTH = "/grpc.health.v1.Health/Check"
+_HEALTH_S = 2.0
+_OPTIONS: tuple[tuple[str, Any], ...] = (
+    ("grpc.enable_retries", 1),
+    ("grpc.lb_policy_name", "round_robin"),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    # An upstream that comes back is found again soon.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 1_000),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.dns_min_time_between_resolutions_ms", 1_000),
+)
+
+
+class Upstreams:
+    """Owns the channels. Made inside a running loop, closed by `close`."""
+
+    def __init__(self, addresses: Mapping[str, str], *, service_config: str | None) -> None:
+        """`addresses` maps full service names to gRPC targets."""
+        options = list(_OPTIONS)
+        if service_config is not None:
+            options.append(("grpc.service_config", service_config))
+        self._addresses = dict(addresses)
+        self._channels = {
+            address: grpc.aio.insecure_channel(address, options=options) for address in set(addresses.values())
+        }
+        self._health = {address: _health_call(channel) for address, channel in self._channels.items()}
+
+    def call(self, method: Method) -> Call:
+        """The call of a unary method. Made once; each use is one RPC."""
+        call: Call = self._channels[self._addresses[method.service]].unary_unary(
+            f"/{method.service}/{method.name}",
+            request_serializer=message_class(method.input).SerializeToString,
+            response_deserializer=message_class(method.output).FromString,
+        )
+        return call
+
+    async def not_ready(self) -> dict[str, str]:
+        """The services that do not answer SERVING to a health check, and what they answer, within 2 s."""
+        names = sorted(self._addresses)
+        states = await asyncio.gather(*(self._state(name) for name in names))
+        return {name: state for name, state in zip(names, states, strict=True) if state != "SERVING"}
+
+    async def close(self) -> None:
+        """Close all channels; calls in flight are cancelled. Idempotent."""
+        await asyncio.gather(*(channel.close() for channel in self._channels.values()))
+
+    async def _state(self, service: str) -> str:
+        check = self._health[self._addresses[service]]
+        try:
+            answer = await check(health_pb2.HealthCheckRequest(service=service), timeout=_HEALTH_S)
+        except grpc.aio.AioRpcError as error:
+            # A server without the health service is taken at its word that it answers.
+            code = error.code()
+            return "SERVING" if code is grpc.StatusCode.UNIMPLEMENTED else code.name
+        return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
+
+
+def _health_call(channel: grpc.aio.Channel) -> Call:
+    call: Call = channel.unary_unary(
+        _HEALTH,
+        request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+        response_deserializer=health_pb2.HealthCheckResponse.FromString,
+    )
+    return call

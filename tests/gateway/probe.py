@@ -1,0 +1,176 @@
+"""The probe: protos compiled at run time and a real grpc.aio server for them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import google.rpc
+import grpc
+import httpx
+from google.protobuf import any_pb2, descriptor_pb2
+from google.rpc import error_details_pb2, status_pb2
+from grpc_health.v1 import health_pb2
+from grpc_health.v1._async import HealthServicer
+from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
+from grpc_tools import protoc
+
+from gateway.app import Gateway, GatewayConfig
+from gateway.descriptors import load, message_class
+from gateway.server import HttpServer, Limits
+
+SERVICE = "probe.v1.Probe"
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+PACKAGES = Path(next(iter(google.rpc.__path__))).parent.parent
+
+
+def compile_protos(folder: Path, **sources: str) -> bytes:
+    """A descriptor set, with imports and comments, of files given as `name="text"`."""
+    for name, text in sources.items():
+        (folder / f"{name}.proto").write_text(text)
+    out = folder / "set.binpb"
+    includes = [folder, ROOT / "protos", PACKAGES, resources.files("grpc_tools") / "_proto"]
+    arguments = ["protoc", *(f"-I{path}" for path in includes), "--include_imports", "--include_source_info"]
+    code = protoc.main([*arguments, f"--descriptor_set_out={out}", *(f"{name}.proto" for name in sources)])
+    assert code == 0
+    return out.read_bytes()
+
+
+def compile_probe(folder: Path) -> bytes:
+    return compile_protos(folder, probe=(HERE / "probe.proto").read_text())
+
+
+class ProbeServer(grpc.GenericRpcHandler):
+    """Serves the probe on a free port; `port` may be given to come back where another has been."""
+
+    def __init__(self, descriptor_set: bytes) -> None:
+        self._methods = {f"/{SERVICE}/{one.name}": one for one in load(descriptor_set).services[SERVICE]}
+        self.hanging = asyncio.Event()
+        self.cancelled = asyncio.Event()
+        self.release = asyncio.Event()
+        self.calls = 0
+        self._server = grpc.aio.server()
+        self.health = HealthServicer()
+        self.port = 0
+
+    async def start(self, port: int = 0) -> None:
+        self._server.add_generic_rpc_handlers([self])
+        add_HealthServicer_to_server(self.health, self._server)
+        await self.health.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
+        self.port = self._server.add_insecure_port(f"127.0.0.1:{port}")
+        await self._server.start()
+
+    async def stop(self) -> None:
+        await self._server.stop(None)
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
+        method = self._methods.get(handler_call_details.method)
+        if method is None:
+            return None
+        behaviour = {"Fail": self._fail, "Arrival": self._arrival, "Hang": self._hang}.get(method.name, self._echo)
+        return grpc.unary_unary_rpc_method_handler(
+            behaviour,
+            request_deserializer=message_class(method.input).FromString,
+            response_serializer=message_class(method.output).SerializeToString,
+        )
+
+    async def _echo(self, request: Any, _: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        self.calls += 1
+        return request
+
+    async def _arrival(self, _: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        method = self._methods[f"/{SERVICE}/Arrival"]
+        metadata = {key: str(value) for key, value in context.invocation_metadata() or ()}
+        return message_class(method.output)(metadata=metadata, left_ms=int(context.time_remaining() * 1000))
+
+    async def _hang(self, request: Any, _: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        self.hanging.set()
+        try:
+            await self.release.wait()
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
+        return request
+
+    async def _fail(self, request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        if request.exception:
+            raise RuntimeError(request.exception)
+        status = status_pb2.Status(code=request.code, message=request.message)
+        if request.retry_s:
+            retry = error_details_pb2.RetryInfo()
+            retry.retry_delay.FromSeconds(request.retry_s)
+            status.details.append(_packed(retry))
+        if request.reason:
+            info = error_details_pb2.ErrorInfo(reason=request.reason, domain="probe", metadata={"left": "3"})
+            status.details.append(_packed(info))
+            status.details.append(_packed(error_details_pb2.DebugInfo(detail="secret")))
+        trailing = (("grpc-status-details-bin", status.SerializeToString()),) if status.details else ()
+        code = next(one for one in grpc.StatusCode if one.value[0] == request.code)
+        await context.abort(code, request.message, trailing)
+
+
+@asynccontextmanager
+async def serving(descriptor_set: bytes, port: int = 0) -> AsyncIterator[ProbeServer]:
+    """A probe that serves within the block."""
+    server = ProbeServer(descriptor_set)
+    await server.start(port)
+    try:
+        yield server
+    finally:
+        await server.stop()
+
+
+def _packed(message: Any) -> any_pb2.Any:
+    packed = any_pb2.Any()
+    packed.Pack(message)
+    return packed
+
+
+@asynccontextmanager
+async def shim(
+    descriptor_set: bytes, address: str, *, limits: Limits | None = None, **config: Any
+) -> AsyncIterator[httpx.AsyncClient]:
+    """A gateway before the probe at this address, on a real port, and a client for it."""
+    gateway = Gateway(GatewayConfig(descriptor_set=descriptor_set, upstreams={SERVICE: address}, **config))
+    server = HttpServer(gateway.asgi(), host="127.0.0.1", port=0, limits=limits)
+    port = await server.start()
+    try:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
+            yield client
+    finally:
+        await server.stop(1)
+        await gateway.close()
+
+
+def reason_of(response: httpx.Response) -> str:
+    """The reason in the ErrorInfo of an error; checks the form that all errors have."""
+    error = response.json()["error"]
+    assert set(error) == {"code", "status", "message", "details"}
+    assert error["code"] == response.status_code
+    assert response.headers["content-type"] == "application/json"
+    infos = [one for one in error["details"] if one["@type"] == "type.googleapis.com/google.rpc.ErrorInfo"]
+    assert len(infos) == 1
+    return str(infos[0]["reason"])
+
+
+def violated(response: httpx.Response) -> list[str]:
+    """The fields that a BadRequest names."""
+    assert response.status_code == 400, response.text
+    assert response.json()["error"]["status"] == "INVALID_ARGUMENT"
+    details = response.json()["error"]["details"]
+    bad = [one for one in details if one["@type"] == "type.googleapis.com/google.rpc.BadRequest"]
+    return [violation["field"] for one in bad for violation in one["fieldViolations"]]
+
+
+def file_of(descriptor_set: bytes, name: str) -> descriptor_pb2.FileDescriptorProto:
+    files = descriptor_pb2.FileDescriptorSet.FromString(descriptor_set).file
+    return next(file for file in files if file.name == name)

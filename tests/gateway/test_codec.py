@@ -1,0 +1,116 @@
+"""JSON both ways, held against google.protobuf.json_format where that is right."""
+
+import json
+from typing import Any
+
+import pytest
+from google.protobuf import json_format
+from google.protobuf.message import Message
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gateway.codec import Codec
+from gateway.descriptors import load, message_class
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+INT32 = st.integers(-(1 << 31), (1 << 31) - 1)
+INT64 = st.integers(-(1 << 63), (1 << 63) - 1)
+INNER = st.recursive(
+    st.fixed_dictionaries({}, optional={"text": TEXT, "number": INT32}),
+    lambda inner: st.fixed_dictionaries({}, optional={"inner": inner, "inners": st.lists(inner, max_size=2)}),
+    max_leaves=5,
+)
+EVERYTHING = st.fixed_dictionaries(
+    {},
+    optional={
+        "text": TEXT,
+        "number": INT32,
+        "big_number": INT64,
+        "natural": st.integers(0, (1 << 32) - 1),
+        "big_natural": st.integers(0, (1 << 64) - 1),
+        "flag": st.booleans(),
+        "single": st.floats(width=32, allow_nan=False),
+        "real": st.floats(allow_nan=False),
+        "data": st.binary(max_size=8),
+        "color": st.sampled_from([0, 1, 2, 77]),
+        "inner": INNER,
+        "list": st.lists(TEXT, max_size=3),
+        "numbers": st.lists(INT32, max_size=3),
+        "inners": st.lists(INNER, max_size=2),
+        "counts": st.dictionaries(TEXT, INT64, max_size=3),
+        "by_number": st.dictionaries(INT32, st.just({}), max_size=2),
+        "maybe": INT32,
+        "left": TEXT,
+    },
+)
+
+
+@pytest.fixture(scope="module")
+def codec(probe_set: bytes) -> Codec:
+    return Codec(load(probe_set).pool)
+
+
+@pytest.fixture(scope="module")
+def everything(probe_set: bytes) -> type[Message]:
+    return message_class(load(probe_set).pool.FindMessageTypeByName("probe.v1.Everything"))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200, deadline=None)
+@given(values=EVERYTHING)
+def test_messages_are_written_as_json_format_does_and_read_back(
+    codec: Codec, everything: type[Message], values: dict[str, Any]
+) -> None:
+    message = everything(**values)
+    written = codec.writer.text(message)
+    assert json.loads(written) == json_format.MessageToDict(message, always_print_fields_with_no_presence=True)
+    again = everything()
+    assert codec.reader.read(json.loads(written), again) == []
+    assert again.SerializeToString(deterministic=True) == message.SerializeToString(deterministic=True)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200, deadline=None)
+@given(
+    name=st.sampled_from(["text", "number", "bigNumber", "flag", "real", "data", "color", "inner", "list", "counts"]),
+    value=st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+        lambda one: st.lists(one, max_size=2) | st.dictionaries(st.text(max_size=3), one, max_size=2),
+        max_leaves=4,
+    ),
+)
+def test_what_is_not_refused_json_format_takes_alike(
+    codec: Codec, everything: type[Message], name: str, value: Any
+) -> None:
+    ours = everything()
+    if codec.reader.read({name: value}, ours):
+        return
+    theirs = json_format.ParseDict({name: value}, everything())
+    assert ours.SerializeToString(deterministic=True) == theirs.SerializeToString(deterministic=True)
+
+
+@pytest.mark.parametrize(
+    ("member", "value", "wanted"),
+    [
+        ("number", 1.0, 1),
+        ("number", "1e2", 100),
+        ("number", "-0", 0),
+        ("bigNatural", 18446744073709551615, 18446744073709551615),
+        ("real", "1.5", 1.5),
+        ("real", 3, 3.0),
+        ("color", 1, 1),
+        ("color", 99, 99),
+        ("data", "3q2-7w", b"\xde\xad\xbe\xef"),
+        ("big_number", "5", 5),
+    ],
+)
+def test_the_forms_that_proto_json_allows_are_read(
+    codec: Codec, everything: type[Message], member: str, value: Any, wanted: Any
+) -> None:
+    message = everything()
+    assert codec.reader.read({member: value}, message) == []
+    assert wanted in [field_value for _, field_value in message.ListFields()] or wanted == 0
+
+
+def test_values_of_equal_messages_have_equal_bytes(codec: Codec, everything: type[Message]) -> None:
+    one = everything(counts={"a": 1, "b": 2, "c": 3})
+    two = everything(counts={"c": 3, "b": 2, "a": 1})
+    assert codec.writer.text(one) == codec.writer.text(two)

@@ -1,0 +1,92 @@
+"""Errors of upstreams, of the shim, and of nobody."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+import httpx
+import pytest
+from google.rpc import code_pb2
+
+from gateway.api import Api, Endpoint
+from gateway.codec import Codec
+from gateway.descriptors import load
+from gateway.errors import HTTP_CODES, UpstreamErrors, Violation, invalid
+from gateway.routes import Router, build
+from gateway.transcode import Transcoder
+from tests.gateway.probe import SERVICE, reason_of
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+CLEAN = ("INVALID_ARGUMENT", "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED", "UNAUTHENTICATED", "ABORTED")
+
+
+@pytest.mark.parametrize("status", list(HTTP_CODES))
+async def test_every_grpc_code_has_its_http_code(client: httpx.AsyncClient, status: grpc.StatusCode) -> None:
+    response = await client.post("/v1/fail", json={"code": code_pb2.Code.Value(status.name), "message": "because"})
+    assert response.status_code == HTTP_CODES[status]
+    assert response.json()["error"]["status"] == status.name
+    assert reason_of(response) == status.name
+    if status.name in CLEAN:
+        assert response.json()["error"]["message"] == "because"
+
+
+@pytest.mark.parametrize("code", [2, 4, 13, 14, 15])
+async def test_a_bare_text_behind_a_crash_does_not_pass(client: httpx.AsyncClient, code: int) -> None:
+    response = await client.post("/v1/fail", json={"code": code, "message": "ipv4:10.0.0.1: secret"})
+    assert "secret" not in response.text
+
+
+async def test_rich_details_pass_but_for_debug_info(client: httpx.AsyncClient) -> None:
+    body = {"code": 9, "message": "too little", "reason": "TOO_LITTLE", "retryS": 7}
+    response = await client.post("/v1/fail", json=body)
+    assert response.status_code == 400
+    assert response.headers["retry-after"] == "7"
+    assert response.json()["error"] == {
+        "code": 400,
+        "status": "FAILED_PRECONDITION",
+        "message": "too little",
+        "details": [
+            {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "7s"},
+            {
+                "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+                "reason": "TOO_LITTLE",
+                "domain": "probe",
+                "metadata": {"left": "3"},
+            },
+        ],
+    }
+
+
+async def test_unauthenticated_says_how_to_authenticate(client: httpx.AsyncClient) -> None:
+    assert (await client.post("/v1/fail", json={"code": 16})).headers["www-authenticate"] == "Bearer"
+
+
+async def test_what_nobody_foresaw_is_internal_and_logged_once(
+    probe_set: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("secret at line 7")
+
+    app = _api(probe_set, broken)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://shim") as client:
+        response = await client.get("/v1/echo")
+    assert response.status_code == 500
+    assert "secret" not in response.text
+    assert reason_of(response) == "INTERNAL"
+    assert [one.exc_text is not None and "secret" in one.exc_text for one in caplog.records] == [True]
+
+
+async def test_many_violations_are_cut_and_texts_are_printable() -> None:
+    error = invalid([Violation("\ud800" * 5000, "is wrong")] * 1000)
+    assert len(error.body()) < 2_000_000
+    assert b"and 997 more" in invalid([Violation("a", "is wrong")] * 1000).body()
+
+
+def _api(descriptor_set: bytes, call: Callable[..., Awaitable[None]]) -> Api:
+    schema = load(descriptor_set)
+    codec = Codec(schema.pool)
+    router: Router[Endpoint] = Router()
+    for route in build(schema, [SERVICE])[0]:
+        router.add(route.template, route.rule.http_method, Endpoint(Transcoder(route, codec), call))
+    errors = UpstreamErrors(schema.pool, codec.writer)
+    return Api(router, errors, forward_headers=(), max_body_bytes=1000, deadline_s=1)
