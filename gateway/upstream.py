@@ -1,7 +1,7 @@
 """The services behind the shim: channels, calls and health.
 
-One persistent channel per address; services that share an address share its channel. What the service config of the
-contract says about time-outs and retries is done by the channel.
+One persistent channel per address; services that share an address share its channel. Retries of the contract's service
+config are made by the channel, its time-outs are given to each call.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import grpc
 from grpc_health.v1 import health_pb2
 
 from gateway.descriptors import Method, message_class
+from mesh.service_config import ServiceConfig
 
 Call = Callable[..., Any]
 """(message, *, timeout, metadata) -> a grpc.aio call to await."""
@@ -39,8 +40,8 @@ class Upstreams:
     def __init__(self, addresses: Mapping[str, str], *, service_config: str | None) -> None:
         """`addresses` maps full service names to gRPC targets."""
         options = list(_OPTIONS)
-        if service_config is not None:
-            options.append(("grpc.service_config", service_config))
+        self._config = ServiceConfig(service_config or "{}")
+        options.append(("grpc.service_config", self._config.for_core))
         self._addresses = dict(addresses)
         self._channels = {
             address: grpc.aio.insecure_channel(address, options=options) for address in set(addresses.values())
@@ -48,13 +49,17 @@ class Upstreams:
         self._health = {address: _health_call(channel) for address, channel in self._channels.items()}
 
     def call(self, method: Method) -> Call:
-        """The call of a unary method. Made once; each use is one RPC."""
+        """The call of a unary method, within the time-out that the service config has for it. Each use is one RPC."""
+        path = f"/{method.service}/{method.name}"
         call: Call = self._channels[self._addresses[method.service]].unary_unary(
-            f"/{method.service}/{method.name}",
+            path,
             request_serializer=message_class(method.input).SerializeToString,
             response_deserializer=message_class(method.output).FromString,
         )
-        return call
+        ceiling = self._config.timeout_s(path)
+        if ceiling is None:
+            return call
+        return lambda message, *, timeout, metadata: call(message, timeout=min(timeout, ceiling), metadata=metadata)
 
     async def not_ready(self) -> dict[str, str]:
         """The services that do not answer SERVING to a health check, and what they answer, within 2 s."""

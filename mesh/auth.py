@@ -4,6 +4,7 @@ Customers and operators carry a JWT of the identity service (EdDSA, verified wit
 short-lived JWT of their own with the secret that all of the mesh shares (HS256); see docs/adr/0005.
 """
 
+import asyncio
 import json
 import time
 from collections import OrderedDict
@@ -82,6 +83,7 @@ class Authenticator:
         self._fetch_keys = fetch_keys
         self._keys: dict[str, jwt.PyJWK] = {}
         self._fetched_at = float("-inf")
+        self._refreshing: asyncio.Task[None] | None = None
         self._verified: OrderedDict[str, tuple[Caller, float]] = OrderedDict()
 
     async def authenticate(self, authorization: str | None) -> Caller:
@@ -120,14 +122,23 @@ class Authenticator:
 
     async def _key(self, key_id: str) -> jwt.PyJWK:
         if key_id not in self._keys and time.monotonic() - self._fetched_at >= _KEY_REFRESH_S:
-            try:
-                self._keys = {str(key.key_id): key for key in jwt.PyJWKSet.from_dict(await self._fetch_keys()).keys}
-            except Failure as failure:
-                raise unavailable("KEYS_UNAVAILABLE", "The keys to verify tokens cannot be had now.") from failure
-            self._fetched_at = time.monotonic()
+            await self._refresh_keys()
         if key_id not in self._keys:
             raise _invalid("The token was signed by an unknown key.")
         return self._keys[key_id]
+
+    async def _refresh_keys(self) -> None:
+        # Whoever comes while the keys are being fetched waits for the same answer.
+        if self._refreshing is None or self._refreshing.done():
+            self._refreshing = asyncio.create_task(self._fetch(), name="fetch keys")
+        try:
+            await asyncio.shield(self._refreshing)
+        except Failure as failure:
+            raise unavailable("KEYS_UNAVAILABLE", "The keys to verify tokens cannot be had now.") from failure
+
+    async def _fetch(self) -> None:
+        self._keys = {str(key.key_id): key for key in jwt.PyJWKSet.from_dict(await self._fetch_keys()).keys}
+        self._fetched_at = time.monotonic()
 
     def _remember(self, authorization: str, caller: Caller, expires_at: float) -> None:
         self._verified[authorization] = (caller, expires_at)

@@ -1,11 +1,10 @@
 """Calling another service: one channel per address, the contract's timeouts and retries, failures as `Failure`.
 
-A call never outlives the RPC on whose behalf it is made: `deadline_scope` is set by the server interceptor, and each
+A call never outlives the RPC on whose behalf it is made: its deadline is set by the server interceptor, and each
 call gets what is left of it, less a margin for the answer's way back.
 """
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any, TypeVar
@@ -15,6 +14,7 @@ import grpc
 from mesh import status
 from mesh.auth import ServiceCredential
 from mesh.errors import Failure, Kind
+from mesh.service_config import ServiceConfig
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -39,10 +39,9 @@ def open_channel(address: str, service_config: str) -> grpc.aio.Channel:
 
     `service_config` is JSON (grpc.service_config.ServiceConfig): load balancing, time-outs, retries.
     """
-    config = json.loads(service_config)
-    timeouts = _Timeouts(config)
+    config = ServiceConfig(service_config)
     options = [
-        ("grpc.service_config", json.dumps(_without_timeouts(config))),
+        ("grpc.service_config", config.for_core),
         ("grpc.enable_retries", 1),
         ("grpc.keepalive_time_ms", 20_000),
         ("grpc.keepalive_timeout_ms", 5_000),
@@ -56,21 +55,14 @@ def open_channel(address: str, service_config: str) -> grpc.aio.Channel:
         ("grpc.max_metadata_size", 64 << 10),
         ("grpc.absolute_max_metadata_size", 128 << 10),
     ]
-    return grpc.aio.insecure_channel(address, options=options, interceptors=[timeouts])
+    return grpc.aio.insecure_channel(address, options=options, interceptors=[_Timeouts(config)])
 
 
 class _Timeouts(grpc.aio.UnaryUnaryClientInterceptor):
-    """Gives each call its time-out of the service config, or the caller's if that is shorter.
+    """Gives each call its time-out of the service config, or the caller's if that is shorter."""
 
-    gRPC's core would do so by itself, but ends such calls one to two seconds early (grpc/grpc issue 34547).
-    """
-
-    def __init__(self, config: dict[str, Any]) -> None:
-        self._by_name = {
-            _config_name(name): float(method["timeout"].removesuffix("s")) if "timeout" in method else None
-            for method in config.get("methodConfig", ())
-            for name in method["name"]
-        }
+    def __init__(self, config: ServiceConfig) -> None:
+        self._config = config
 
     async def intercept_unary_unary(
         self,
@@ -79,36 +71,18 @@ class _Timeouts(grpc.aio.UnaryUnaryClientInterceptor):
         request: Any,
     ) -> Any:
         """The call, with its time-out."""
-        timeout_s, asked_s = self._of(client_call_details.method), client_call_details.timeout
+        method = client_call_details.method
+        timeout_s = self._config.timeout_s(method if isinstance(method, str) else method.decode())
+        asked_s = client_call_details.timeout
         if timeout_s is not None and (asked_s is None or asked_s > timeout_s):
             client_call_details = grpc.aio.ClientCallDetails(
-                method=client_call_details.method,
+                method=method,
                 timeout=timeout_s,
                 metadata=client_call_details.metadata,
                 credentials=client_call_details.credentials,
                 wait_for_ready=client_call_details.wait_for_ready,
             )
         return await continuation(client_call_details, request)
-
-    def _of(self, method: str | bytes) -> float | None:
-        path = method if isinstance(method, str) else method.decode()
-        # The most specific entry counts, even one without a time-out: method, service, all.
-        for name in (path, path.rpartition("/")[0] + "/", "/"):
-            if name in self._by_name:
-                return self._by_name[name]
-        return None
-
-
-def _config_name(name: dict[str, str]) -> str:
-    service = f"/{name['service']}" if "service" in name else ""
-    return f"{service}/{name.get('method', '')}"
-
-
-def _without_timeouts(config: dict[str, Any]) -> dict[str, Any]:
-    methods = [
-        {key: value for key, value in method.items() if key != "timeout"} for method in config.get("methodConfig", ())
-    ]
-    return {**config, "methodConfig": methods}
 
 
 class Channels:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from sqlalchemy import ColumnElement, DateTime, String, Table, Text, Update, case, event, literal, select, text, update
 from sqlalchemy.dialects import mysql, sqlite
 from sqlalchemy.engine import URL, Dialect
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.ext.compiler import compiles
@@ -175,7 +175,7 @@ class Database:
                 return await self._once(body, read_only=read_only)
             except (IntegrityError, DataError) as error:
                 raise PoisonError(str(error.orig)) from error
-            except (OperationalError, InterfaceError) as error:
+            except (OperationalError, InterfaceError, ProgrammingError) as error:
                 if _refuses_data(error):
                     raise PoisonError(str(error.orig)) from error
                 if _is_away(error) or attempt == _ATTEMPTS - 1:
