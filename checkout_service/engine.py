@@ -33,6 +33,7 @@ _TAKE_OVER_AT_ONCE = 500
 _CLAIMS_KEPT = timedelta(hours=1)
 _CLAIMS_AT_ONCE = 1000
 _PAUSE_S = 0.5
+_READY_WITHIN_S = 3.0
 
 _EVENT_OUTCOMES = {
     PaymentEventKind.SUCCEEDED: Outcome.AUTHORIZED,
@@ -75,10 +76,13 @@ class Engine:
         """The name under which this process owns sagas."""
         return self._lease.owner
 
-    def check(self) -> None:
-        """Raise UNAVAILABLE unless new sagas may be begun here: only who holds the lease may."""
-        if not self._lease.is_held():
-            raise unavailable("COORDINATOR_NOT_READY", "Checkout cannot begin orders at the moment.")
+    async def until_ready(self) -> None:
+        """Wait, not for ever, until new sagas may be begun here: only who holds the lease may. Raises UNAVAILABLE."""
+        try:
+            async with asyncio.timeout(_READY_WITHIN_S):
+                await self._lease.until_held()
+        except TimeoutError:
+            raise unavailable("COORDINATOR_NOT_READY", "Checkout cannot begin orders at the moment.") from None
 
     def start(self) -> None:
         """Begin to hold the lease, recover what nobody moves, and watch the inbox."""

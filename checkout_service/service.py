@@ -163,7 +163,7 @@ class CheckoutService:
         return saga
 
     async def _place_new(self, request: PlaceOrder, *, deadline: float | None) -> Course | KeyTaken:
-        self._engine.check()
+        await self._engine.until_ready()
         for _ in range(_READINGS):
             cart, quote = await self._quote(request.cart_id, request.caller_id, request.destination)
             _check_price(request, quote)

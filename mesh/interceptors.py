@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import DecodeError
 from prometheus_client import Counter, Histogram
 
 from mesh import status
@@ -73,19 +74,18 @@ class PolicyInterceptor(grpc.aio.ServerInterceptor):
         if inner is None:
             raise ValueError(f"{path} streams, which the interceptor does not serve yet")
         return grpc.unary_unary_rpc_method_handler(
-            cast("Any", self._guarded(path, inner)),
-            request_deserializer=handler.request_deserializer,
+            cast("Any", self._guarded(path, inner, cast("Any", handler.request_deserializer))),
             response_serializer=handler.response_serializer,
         )
 
-    def _guarded(self, path: str, inner: Handler) -> Handler:
+    def _guarded(self, path: str, inner: Handler, parse: Callable[[bytes], Any]) -> Handler:
         least, seconds, handled_ok = (
             _least_tier(self._methods[path]),
             _SECONDS.labels(path),
             _HANDLED.labels(path, "OK"),
         )
 
-        async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        async def call(data: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             started = time.perf_counter()
             metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
             try:
@@ -93,7 +93,7 @@ class PolicyInterceptor(grpc.aio.ServerInterceptor):
                 _check(caller, least)
                 set_caller(caller)
                 set_deadline(context.time_remaining())
-                response = await inner(request, context)
+                response = await inner(_parsed(parse, data), context)
             except asyncio.CancelledError:
                 _HANDLED.labels(path, "CANCELLED").inc()
                 raise
@@ -112,6 +112,15 @@ class PolicyInterceptor(grpc.aio.ServerInterceptor):
             return await status.abort(context, failure)
 
         return call
+
+
+def _parsed(parse: Callable[[bytes], Any], data: bytes) -> Any:
+    # Here and not in grpc, which would answer UNKNOWN with the exception's text.
+    try:
+        return parse(data)
+    except DecodeError as error:
+        message = "The request is not a message of the kind that this method takes."
+        raise Failure(Kind.INVALID_ARGUMENT, "MALFORMED_REQUEST", message) from error
 
 
 async def _unimplemented(_: Any, __: grpc.aio.ServicerContext[Any, Any]) -> Any:
