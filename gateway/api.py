@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
@@ -72,14 +73,12 @@ class Api:
         *,
         forward_headers: tuple[str, ...],
         max_body_bytes: int,
-        deadline_s: float,
     ) -> None:
         self._router = router
         self._errors = errors
         names = (*PASSED_HEADERS, *forward_headers)
         self._passed: Mapping[bytes, str] = {name.lower().encode(): name.lower() for name in names}
         self._max_body_bytes = max_body_bytes
-        self._deadline_s = deadline_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -162,9 +161,7 @@ class Api:
         return body
 
     async def _call(self, scope: Scope, call: Call, message: Any, head: _Head) -> Any:
-        timeout = self._deadline_s
-        if head.timeout:
-            timeout = min(timeout, _timeout_s(head.timeout))
+        timeout = _timeout_s(head.timeout) if head.timeout else math.inf
         rpc = call(message, timeout=timeout, metadata=head.metadata)
         on_disconnect = scope.get("extensions", {}).get(ON_DISCONNECT)
         if on_disconnect is not None:

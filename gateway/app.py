@@ -39,7 +39,7 @@ class GatewayConfig:
     """More headers that become metadata, in any letter case."""
     max_body_bytes: int = 1 << 20
     deadline_s: float = 10.5
-    """Of a call whose client asks for no shorter one; at most 30."""
+    """Of a call to a method that the service config gives no time-out; at most 30. A client may ask for less."""
     title: str = "API"
 
     def problems(self) -> list[str]:
@@ -66,14 +66,15 @@ class Gateway:
     def __init__(self, config: GatewayConfig) -> None:
         schema = descriptors.load(config.descriptor_set)
         built = _routes(schema, config)
-        self._upstreams = Upstreams(config.upstreams, service_config=config.service_config)
+        self._upstreams = Upstreams(
+            config.upstreams, service_config=config.service_config, deadline_s=config.deadline_s
+        )
         codec = Codec(schema.pool)
         api = Api(
             _router(built, codec, self._upstreams),
             UpstreamErrors(schema.pool, codec.writer),
             forward_headers=config.forward_headers,
             max_body_bytes=config.max_body_bytes,
-            deadline_s=config.deadline_s,
         )
         document = OpenApi(schema, title=config.title).document(built)
         self._app = _Shim(api, Pages(document, self._upstreams.not_ready))

@@ -31,17 +31,21 @@ _OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.min_reconnect_backoff_ms", 1_000),
     ("grpc.max_reconnect_backoff_ms", 2_000),
     ("grpc.dns_min_time_between_resolutions_ms", 1_000),
+    # Room for the facts of a failure about many fields; the default refuses 8 KiB.
+    ("grpc.max_metadata_size", 64 << 10),
+    ("grpc.absolute_max_metadata_size", 128 << 10),
 )
 
 
 class Upstreams:
     """Owns the channels. Made inside a running loop, closed by `close`."""
 
-    def __init__(self, addresses: Mapping[str, str], *, service_config: str | None) -> None:
-        """`addresses` maps full service names to gRPC targets."""
+    def __init__(self, addresses: Mapping[str, str], *, service_config: str | None, deadline_s: float) -> None:
+        """`addresses` maps full service names to targets; `deadline_s` is for methods the config is silent about."""
         options = list(_OPTIONS)
         self._config = ServiceConfig(service_config or "{}")
         options.append(("grpc.service_config", self._config.for_core))
+        self._deadline_s = deadline_s
         self._addresses = dict(addresses)
         self._channels = {
             address: grpc.aio.insecure_channel(address, options=options) for address in set(addresses.values())
@@ -56,9 +60,7 @@ class Upstreams:
             request_serializer=message_class(method.input).SerializeToString,
             response_deserializer=message_class(method.output).FromString,
         )
-        ceiling = self._config.timeout_s(path)
-        if ceiling is None:
-            return call
+        ceiling = self._config.timeout_s(path) or self._deadline_s
         return lambda message, *, timeout, metadata: call(message, timeout=min(timeout, ceiling), metadata=metadata)
 
     async def not_ready(self) -> dict[str, str]:

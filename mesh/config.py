@@ -20,7 +20,7 @@ from mesh.errors import ConfigError
 PREFIX = "SHOP_"
 _TESTS_ONLY = "SHOP_TEST_"
 # Which services exist is not the kit's business, but what is asked of each is: its address and its databases.
-_PER_SERVICE = re.compile(r"SHOP_[A-Z]+_(ADDR|DB_URL|DB_READ_URL)")
+_PER_SERVICE = re.compile(r"SHOP_(?!TEST_)[A-Z]+_(ADDR|DB_URL|DB_READ_URL)")
 _ADDRESS = re.compile(r"(dns:///)?([A-Za-z0-9._-]+|\[[0-9a-fA-F:]+\]):[0-9]{1,5}")
 _REDIS = re.compile(r"(redis|rediss|unix)://.+")
 _DRIVERS = {

@@ -203,10 +203,15 @@ class Database:
 
 
 async def open_database(url: URL, *, clock: Clock = SYSTEM_CLOCK, pool_size: int = 10) -> Database:
-    """The database at `url`; on a server it is created when it is not there yet. No connection is kept open by this."""
+    """The database at `url`, which must exist (see `create_database`). No connection is opened by this."""
+    return Database(open_engine(url, clock=clock, pool_size=pool_size), clock=clock)
+
+
+def open_engine(url: URL, *, clock: Clock = SYSTEM_CLOCK, pool_size: int = 10) -> AsyncEngine:
+    """The engine behind a Database, for what runs outside of one, such as migrations."""
     if url.get_backend_name() == "sqlite":
-        return Database(_sqlite_engine(url, clock, pool_size), clock=clock)
-    return Database(_mysql_engine(url, pool_size), clock=clock)
+        return _sqlite_engine(url, clock, pool_size)
+    return _mysql_engine(url, pool_size)
 
 
 async def create_database(url: URL) -> None:

@@ -14,9 +14,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DatabaseError
-from sqlalchemy.ext.asyncio import create_async_engine
 
-from mesh.db import Database, create_database
+from mesh.db import Database, create_database, open_engine
 from mesh.errors import Failure, unavailable
 
 _LOCK_WAIT_S = 60
@@ -25,7 +24,8 @@ _LOCK_WAIT_S = 60
 async def upgrade(url: URL, migrations: Path) -> None:
     """Bring the database at `url` to the newest schema of `migrations`, making the database first. Idempotent.
 
-    Raises Failure UNAVAILABLE when the database cannot be reached.
+    One transaction on SQLite; on MySQL, whose DDL commits by itself, replicas take turns. Alembic's context is one for
+    the whole process: upgrade one database after the other. Raises Failure UNAVAILABLE when it cannot be reached.
     """
     try:
         await create_database(url)
@@ -56,7 +56,7 @@ def run_migrations() -> None:
 
 
 async def _upgrade(url: URL, migrations: Path) -> None:
-    engine = create_async_engine(url)
+    engine = open_engine(url, pool_size=1)
     config = _config(migrations)
 
     def run(connection: Connection) -> None:

@@ -89,4 +89,4 @@ def _api(descriptor_set: bytes, call: Callable[..., Awaitable[None]]) -> Api:
     for route in build(schema, [SERVICE])[0]:
         router.add(route.template, route.rule.http_method, Endpoint(Transcoder(route, codec), call))
     errors = UpstreamErrors(schema.pool, codec.writer)
-    return Api(router, errors, forward_headers=(), max_body_bytes=1000, deadline_s=1)
+    return Api(router, errors, forward_headers=(), max_body_bytes=1000)

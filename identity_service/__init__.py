@@ -1,0 +1,1 @@
+"""Customers, their passwords, and the tokens that the other services verify."""
