@@ -165,10 +165,10 @@ class Engine:
     async def _next_report(self, course: Course) -> Report:
         await self._until_due(course.saga.next_attempt_time)
         await self._lease.until_held()
-        if gives_up(course.saga, at=self._lease.now(), patience=self._patience):
-            return Report(outcome=Outcome.GAVE_UP)
         if course.saga.state is SagaState.AWAITING_PAYMENT:
             return await self._await_payment(course)
+        if gives_up(course.saga, at=self._lease.now(), patience=self._patience):
+            return Report(outcome=Outcome.GAVE_UP)
         return await self._commands.run(course, at=self._lease.now())
 
     async def _until_due(self, due: datetime | None) -> None:
@@ -186,9 +186,16 @@ class Engine:
             async with asyncio.timeout(left_s):
                 return await future
         except TimeoutError:
-            return Report(outcome=Outcome.GAVE_UP)
+            # What arrived in time counts, even if nobody was there to look until now.
+            events = (await self._read_events([order_id])).get(order_id, ())
+            return _first_report(events, course.order.payment_id) or Report(outcome=Outcome.GAVE_UP)
         finally:
             del self._awaiting[order_id]
+
+    async def _read_events(self, order_ids: Sequence[str]) -> dict[str, list[PaymentEvent]]:
+        return await self._database.transact(
+            "inbox", lambda connection: saga_store.read_events(connection, order_ids), read_only=True
+        )
 
     async def _record_many(self, reported: Sequence[_Reported]) -> list[Course | Failure]:
         at: datetime | None = None
@@ -261,10 +268,7 @@ class Engine:
         order_ids = list(self._awaiting)
         if not order_ids:
             return
-        found = await self._database.transact(
-            "inbox", lambda connection: saga_store.read_events(connection, order_ids), read_only=True
-        )
-        for order_id, events in found.items():
+        for order_id, events in (await self._read_events(order_ids)).items():
             order, future = self._awaiting.get(order_id, (None, None))
             report = _first_report(events, order.payment_id) if order is not None else None
             if report is not None and future is not None and not future.done():

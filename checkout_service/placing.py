@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from checkout_service import store
+from checkout_service import saga_store, store
 from checkout_service.domain import GUEST, CartView, Order, OrderState, PlaceOrder, Quote
 from checkout_service.saga import Course, Saga, SagaState
 from checkout_service.store import Claim
@@ -47,22 +47,32 @@ async def place_orders(
 
     async def body(connection: Connection) -> list[Placed | Failure]:
         nonlocal at
+        repeated = at is not None
         # A repetition after a lost COMMIT must come to the same rows, so the time is taken once.
         at = at or await now(connection)
         first = {wish.request.key: wish for wish in reversed(wishes)}
         keys = {key: (wish.order_id, wish.request.fingerprint) for key, wish in first.items()}
         standing = await store.take_keys(connection, keys, at)
         ours = [wish for wish in wishes if standing[wish.request.key] == wish.order_id]
-        claims = await store.lock_claims(connection, [wish.request.cart_id for wish in ours], at)
-        results = _judge(ours, claims, at=at, owner=owner, time_to_pay=time_to_pay)
-        refused = [wish.request.key for wish in ours if not isinstance(results[wish.order_id], Course)]
+        # What a lost COMMIT did write may have moved on since, and even ended: it is not judged again.
+        written = await _written(connection, ours) if repeated else {}
+        fresh = [wish for wish in ours if wish.order_id not in written]
+        claims = await store.lock_claims(connection, [wish.request.cart_id for wish in fresh], at)
+        results = _judge(fresh, claims, at=at, owner=owner, time_to_pay=time_to_pay)
+        refused = [wish.request.key for wish in fresh if not isinstance(results[wish.order_id], Course)]
         await store.give_keys_back(connection, refused)
         courses = [course for course in results.values() if isinstance(course, Course)]
         await store.claim_carts(connection, {c.order.cart_id: c.order.order_id for c in courses}, at)
         await store.insert_orders(connection, [(course.order, course.saga) for course in courses])
-        return [_own_or_shared(wish, first[wish.request.key], results) for wish in wishes]
+        return [_own_or_shared(wish, first[wish.request.key], {**results, **written}) for wish in wishes]
 
     return await database.transact("place_orders", body)
+
+
+async def _written(connection: Connection, wishes: Sequence[NewOrder]) -> dict[str, Course]:
+    """The orders of these wishes that stand already, by order_id."""
+    courses = await saga_store.read_courses(connection, [wish.order_id for wish in wishes])
+    return {course.order.order_id: course for course in courses}
 
 
 def _judge(

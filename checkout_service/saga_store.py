@@ -141,9 +141,10 @@ async def add_events(connection: AsyncConnection, events: Sequence[PaymentEvent]
             "order_id": event.order_id,
             "kind": event.kind,
             "payment_id": event.payment_id,
-            "create_time": at,
+            # Those that came together keep the order in which they came.
+            "create_time": at + timedelta(microseconds=number),
         }
-        for event in reversed(events)
+        for number, event in reversed(list(enumerate(events)))
     }
     await insert_if_absent(connection, inbox, [rows[event_id] for event_id in sorted(rows)])
 
@@ -173,12 +174,14 @@ def _check(row: Any, move: Move) -> Failure | None:
         return _LOST
     if row.owner == before.owner and row.state == before.state:
         return _DUE
-    return None if (row.owner, row.state) == (after.owner, after.state) else _LOST
+    # The same step made at another time told others another time of payment: it is not this one.
+    made = (row.owner, row.state, row.update_time) == (after.owner, after.state, after.update_time)
+    return None if made else _LOST
 
 
 async def _lock_sagas(connection: AsyncConnection, saga_ids: Iterable[str]) -> dict[str, Any]:
     rows = await connection.execute(
-        select(sagas.c.saga_id, sagas.c.state, sagas.c.epoch, sagas.c.owner)
+        select(sagas.c.saga_id, sagas.c.state, sagas.c.epoch, sagas.c.owner, sagas.c.update_time)
         .where(sagas.c.saga_id.in_(sorted(set(saga_ids))))
         .order_by(sagas.c.saga_id)
         .with_for_update()
@@ -243,13 +246,16 @@ async def _set_available(connection: AsyncConnection, order: Order) -> None:
 
 async def _free_claims(connection: AsyncConnection, rested: Sequence[Course]) -> None:
     """A cart whose order ended may be ordered again: at once if unpaid, from a later version on if bought."""
+    if not rested:
+        return
     bought = {c.order.cart_id: c.order.cart_version for c in rested if c.saga.state is SagaState.DONE}
     unpaid = sorted(c.order.cart_id for c in rested if c.saga.state is SagaState.UNDONE)
+    # Claims are kept for a while from here on, so that a reading of the cart from before cannot buy it again.
+    ended = {"order_id": "", "update_time": max(c.saga.update_time for c in rested if c.saga.update_time)}
     if bought:
-        statement = set_by_key(cart_claims, cart_claims.c.cart_id, {"ordered_version": bought}, order_id="")
-        await connection.execute(statement)
+        await connection.execute(set_by_key(cart_claims, cart_claims.c.cart_id, {"ordered_version": bought}, **ended))
     if unpaid:
-        await connection.execute(update(cart_claims).where(cart_claims.c.cart_id.in_(unpaid)).values(order_id=""))
+        await connection.execute(update(cart_claims).where(cart_claims.c.cart_id.in_(unpaid)).values(ended))
 
 
 def _by_state(changed: Sequence[Order]) -> Mapping[OrderState, list[Order]]:

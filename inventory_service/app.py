@@ -1,0 +1,81 @@
+"""Puts the inventory service together; the only file of it that constructs things."""
+
+from pathlib import Path
+
+import grpc
+from google.protobuf.descriptor import ServiceDescriptor
+
+from inventory_service.config import InventorySettings
+from inventory_service.service.catalog import CatalogService
+from inventory_service.service.product_cache import ProductCache
+from inventory_service.service.reservations import EXPIRE_AT_ONCE, ReservationService
+from inventory_service.service.stock import StockService
+from inventory_service.servicer.catalog import CatalogServicer
+from inventory_service.servicer.inventory import InventoryServicer
+from inventory_service.sweeper import Sweeper
+from mesh.config import database_url
+from mesh.db import Database, open_database
+from mesh.migrate import is_current, upgrade
+from mesh.program import Kit
+from shop.inventory.v1 import catalog_pb2, catalog_pb2_grpc, inventory_pb2, inventory_pb2_grpc
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+_NAME = "inventory"
+
+
+async def migrate(settings: InventorySettings) -> None:
+    """Bring the database to the newest schema. Idempotent. Raises Failure UNAVAILABLE."""
+    await upgrade(database_url(settings, _NAME), MIGRATIONS)
+
+
+async def build(settings: InventorySettings, kit: Kit) -> "InventoryApp":
+    """The service that the settings describe. Reaches for nothing; `ready` tells whether the database is there."""
+    database = await open_database(database_url(settings, _NAME), clock=kit.clock)
+    cache = ProductCache(kit.cache, ttl_s=settings.product_cache_s)
+    return InventoryApp(
+        database,
+        CatalogService(database, cache, clock=kit.clock),
+        StockService(database, cache, clock=kit.clock),
+        ReservationService(database, clock=kit.clock),
+    )
+
+
+class InventoryApp:
+    """The service as `mesh.run` serves it."""
+
+    name = _NAME
+    descriptors: tuple[ServiceDescriptor, ...] = (
+        catalog_pb2.DESCRIPTOR.services_by_name["CatalogService"],
+        inventory_pb2.DESCRIPTOR.services_by_name["InventoryService"],
+    )
+
+    def __init__(
+        self, database: Database, catalog: CatalogService, stock: StockService, reservations: ReservationService
+    ) -> None:
+        self.catalog = catalog
+        self.stock = stock
+        self.reservations = reservations
+        self._database = database
+        self._sweeper = Sweeper(reservations.expire, full=EXPIRE_AT_ONCE)
+
+    def register(self, server: grpc.aio.Server) -> None:
+        """Add the servicers."""
+        catalog_pb2_grpc.add_CatalogServiceServicer_to_server(CatalogServicer(self.catalog), server)
+        servicer = InventoryServicer(self.stock, self.reservations)
+        inventory_pb2_grpc.add_InventoryServiceServicer_to_server(servicer, server)
+
+    async def start(self) -> None:
+        """Start sweeping expired holds."""
+        self._sweeper.start()
+
+    async def ready(self) -> bool:
+        """Whether the database is there with the schema that we expect."""
+        return await is_current(self._database, MIGRATIONS)
+
+    async def stop(self) -> None:
+        """Stop sweeping, finish what waits, close the database."""
+        await self._sweeper.stop()
+        await self.reservations.close()
+        await self.stock.close()
+        await self._database.close()

@@ -1,0 +1,5 @@
+"""Alembic's entry; the connection and the transaction come from mesh.migrate."""
+
+from mesh.migrate import run_migrations
+
+run_migrations()

@@ -1,0 +1,201 @@
+"""Reservations: lock what a batch of requests names, open a book over it, write back what the book has changed."""
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Row, Select, delete, insert, select, update
+
+from inventory_service.domain.book import Book, hold, tombstone
+from inventory_service.domain.reservation import Line, Release, Request, Reservation, Reserve, State
+from inventory_service.store import Connection
+from inventory_service.store.stock import add_stock, insert_movements, lock_shelves
+from inventory_service.tables import reservation_lines, reservations
+from mesh.db import db_now, insert_if_absent, now
+
+_ROW = (
+    reservations.c.reservation_id,
+    reservations.c.state,
+    reservations.c.epoch,
+    reservations.c.expire_time,
+    reservations.c.create_time,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenBook:
+    """A book, and the reservation rows as they stand in the database before it is written back."""
+
+    book: Book
+    rows: Mapping[str, Reservation]
+    # Ids whose rows are ours, inserted to have something to lock; the book knows nothing of them.
+    claimed: frozenset[str] = frozenset()
+
+
+async def read_reservation(connection: Connection, reservation_id: str) -> Reservation | None:
+    """A reservation with its lines, or None."""
+    found = await _with_lines(connection, await _rows(connection, _by_id([reservation_id])))
+    return found.get(reservation_id)
+
+
+async def open_book(connection: Connection, requests: Sequence[Request], *, attempt: str) -> OpenBook:
+    """Lock every reservation and SKU that the requests name.
+
+    Every id is inserted unless it is there, in byte order, which locks its row in either case: so that the very first
+    request for an id excludes all others for it. Requests that all need a reservation which is there insert nothing.
+    `attempt` is drawn anew for each run of a transaction.
+    """
+    at = await now(connection)
+    placeholders = {placeholder.reservation_id: placeholder for placeholder in _placeholders(requests, at)}
+    claims = any(isinstance(request, Reserve | Release) for request in requests)
+    if claims:
+        values = [_values(placeholder, attempt) for placeholder in placeholders.values()]
+        await insert_if_absent(connection, reservations, values)
+    of_others = _locked(list(placeholders)).where(reservations.c.attempt != attempt)
+    standing = await _with_lines(connection, await _rows(connection, of_others))
+    asked = {line.sku for request in requests if isinstance(request, Reserve) for line in request.lines}
+    shelves = await lock_shelves(connection, asked | _skus(standing))
+    claimed = placeholders.keys() - standing.keys() if claims else ()
+    book = Book(now=at, reservations=standing, shelves=shelves)
+    return OpenBook(book, rows={**placeholders, **standing}, claimed=frozenset(claimed))
+
+
+async def open_expired(connection: Connection, *, limit: int, skus: Collection[str] = ()) -> OpenBook:
+    """Lock holds whose time is over, the longest expired first, with their SKUs; with `skus` only holds of those.
+
+    Somebody may have moved them between look and lock: the book decides on what is locked.
+    """
+    at = await now(connection)
+    ids = [row.reservation_id for row in await connection.execute(_expired(limit, skus))]
+    standing = await _with_lines(connection, await _rows(connection, _locked(sorted(ids))))
+    shelves = await lock_shelves(connection, _skus(standing))
+    return OpenBook(Book(now=at, reservations=standing, shelves=shelves), standing)
+
+
+async def has_expired(connection: Connection, skus: Collection[str]) -> bool:
+    """Whether some of these SKUs is held by somebody whose time is over. Locks nothing."""
+    return (await connection.execute(_expired(1, skus))).first() is not None
+
+
+async def write_book(connection: Connection, opened: OpenBook) -> None:
+    """Write what the book has changed: reservations, lines, counters and ledger."""
+    book = opened.book
+    unused = [reservation_id for reservation_id in opened.claimed if reservation_id not in book.reservations]
+    if unused:
+        await connection.execute(delete(reservations).where(reservations.c.reservation_id.in_(unused)))
+    made = [book.reservations[key] for key in sorted(opened.claimed) if key in book.reservations]
+    await _insert_lines(connection, made)
+    await _update_rows(connection, opened)
+    await add_stock(connection, on_hand=book.on_hand, held=book.held, at=book.now)
+    await insert_movements(connection, book.movements)
+
+
+async def _insert_lines(connection: Connection, made: Sequence[Reservation]) -> None:
+    rows = [
+        {
+            "reservation_id": reservation.reservation_id,
+            "sku": line.sku,
+            "quantity": line.quantity,
+            "available": line.available,
+        }
+        for reservation in made
+        for line in reservation.lines
+    ]
+    if rows:
+        await connection.execute(insert(reservation_lines), rows)
+
+
+async def _update_rows(connection: Connection, opened: OpenBook) -> None:
+    # Most of a batch changes alike, so there are few statements: one for each distinct change.
+    alike = defaultdict(list)
+    for reservation_id, after in opened.book.reservations.items():
+        before = opened.rows[reservation_id]
+        change: dict[str, object] = {"state": after.state.value, "epoch": after.epoch}
+        if after.expire_time != before.expire_time:
+            change["expire_time"] = after.expire_time
+        if (after.state, after.epoch, after.expire_time) != (before.state, before.epoch, before.expire_time):
+            alike[tuple(change.items())].append(reservation_id)
+    for values, ids in alike.items():
+        await connection.execute(
+            update(reservations).where(reservations.c.reservation_id.in_(ids)).values(dict(values))
+        )
+
+
+async def _rows(connection: Connection, statement: Select[tuple[object, ...]]) -> Sequence[Row[tuple[object, ...]]]:
+    return (await connection.execute(statement)).all()
+
+
+async def _with_lines(connection: Connection, rows: Sequence[Row[tuple[object, ...]]]) -> dict[str, Reservation]:
+    if not rows:
+        return {}
+    statement = (
+        select(reservation_lines)
+        .where(reservation_lines.c.reservation_id.in_([row.reservation_id for row in rows]))
+        .order_by(reservation_lines.c.reservation_id, reservation_lines.c.sku)
+    )
+    lines = defaultdict(list)
+    for line in await connection.execute(statement):
+        lines[line.reservation_id].append(Line(line.sku, line.quantity, line.available))
+    return {row.reservation_id: _reservation(row, lines[row.reservation_id]) for row in rows}
+
+
+def _by_id(ids: Sequence[str]) -> Select[tuple[object, ...]]:
+    return select(*_ROW).where(reservations.c.reservation_id.in_(ids)).order_by(reservations.c.reservation_id)
+
+
+def _locked(ids: Sequence[str]) -> Select[tuple[object, ...]]:
+    return _by_id(ids).with_for_update()
+
+
+def _expired(limit: int, skus: Collection[str]) -> Select[tuple[str]]:
+    statement = (
+        select(reservations.c.reservation_id)
+        .where(reservations.c.state == State.HELD.value, reservations.c.expire_time <= db_now())
+        .order_by(reservations.c.expire_time)
+        .limit(limit)
+    )
+    if not skus:
+        return statement
+    of_skus = select(reservation_lines.c.sku).where(
+        reservation_lines.c.reservation_id == reservations.c.reservation_id, reservation_lines.c.sku.in_(sorted(skus))
+    )
+    return statement.where(of_skus.exists())
+
+
+def _placeholders(requests: Sequence[Request], at: datetime) -> list[Reservation]:
+    # The first request for an id is the likely one to stand, so that what is inserted need not be updated.
+    first: dict[str, Request] = {}
+    for request in requests:
+        first.setdefault(request.reservation_id, request)
+    return [_placeholder(first[reservation_id], at) for reservation_id in sorted(first)]
+
+
+def _placeholder(request: Request, at: datetime) -> Reservation:
+    return hold(request, at) if isinstance(request, Reserve) else tombstone(request, at)
+
+
+def _skus(standing: Mapping[str, Reservation]) -> set[str]:
+    return {line.sku for reservation in standing.values() for line in reservation.lines}
+
+
+def _values(reservation: Reservation, attempt: str) -> dict[str, object]:
+    return {
+        "reservation_id": reservation.reservation_id,
+        "state": reservation.state.value,
+        "epoch": reservation.epoch,
+        "expire_time": reservation.expire_time,
+        "create_time": reservation.create_time,
+        "attempt": attempt,
+    }
+
+
+def _reservation(row: Row[tuple[object, ...]], lines: Sequence[Line] = ()) -> Reservation:
+    return Reservation(
+        reservation_id=row.reservation_id,
+        state=State(row.state),
+        lines=tuple(lines),
+        expire_time=row.expire_time,
+        create_time=row.create_time,
+        epoch=row.epoch,
+    )
