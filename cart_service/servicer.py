@@ -1,5 +1,4 @@
 """The contract's messages to and from the cart service's own values; nothing else."""
-# ruff: noqa: N802, ARG002 - the contract names the methods and their parameters
 
 from typing import Any
 

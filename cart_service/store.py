@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cart_service.domain import AddItem, Books, Cart, Command, Line, Outcome, SetItemQuantity, Settle, decide
 from cart_service.tables import cart_items, cart_requests, carts, settlements
-from mesh.db import insert_if_absent, now
+from mesh.db import BY_PRIMARY_KEY, insert_if_absent, now
 
 # Pairs in one statement; SQLite takes 32766 parameters.
 _PAIRS = 10_000
@@ -80,7 +80,8 @@ async def _create(connection: AsyncConnection, commands: Sequence[Command], at: 
 
 async def _load(connection: AsyncConnection, commands: Sequence[Command]) -> Books:
     cart_ids = sorted({command.cart_id for command in commands})
-    lock = select(carts.c.cart_id).where(carts.c.cart_id.in_(cart_ids)).order_by(carts.c.cart_id).with_for_update()
+    named = select(carts.c.cart_id).where(carts.c.cart_id.in_(cart_ids)).order_by(carts.c.cart_id)
+    lock = named.with_for_update().with_hint(carts, BY_PRIMARY_KEY, "mysql")
     await connection.execute(lock)
     return Books(
         carts=await read(connection, cart_ids),

@@ -19,6 +19,8 @@ from shop.inventory.v1 import catalog_pb2, catalog_pb2_grpc, inventory_pb2, inve
 
 # In background work no caller's deadline applies; the contract's per-method time-out is the ceiling in any case.
 _TIMEOUT_S = 5.0
+# What the catalogue answers in one call; many large carts together may name more.
+_MOST_SKUS = 1000
 
 
 class CartClient:
@@ -75,10 +77,13 @@ class CatalogClient:
         await self._reads.close()
 
     async def _get_many(self, wanted: Sequence[frozenset[str]]) -> list[Mapping[str, Product] | Failure]:
-        request = catalog_pb2.BatchGetProductsRequest(skus=sorted(frozenset().union(*wanted)))
-        response = await self._calls(self._stub.BatchGetProducts, request, timeout_s=_TIMEOUT_S)
-        sold = {product.sku: _product(product) for product in response.products}
-        return [{sku: sold[sku] for sku in skus if sku in sold} for skus in wanted]
+        skus = sorted(frozenset().union(*wanted))
+        sold: dict[str, Product] = {}
+        for start in range(0, len(skus), _MOST_SKUS):
+            request = catalog_pb2.BatchGetProductsRequest(skus=skus[start : start + _MOST_SKUS])
+            response = await self._calls(self._stub.BatchGetProducts, request, timeout_s=_TIMEOUT_S)
+            sold |= {product.sku: _product(product) for product in response.products}
+        return [{sku: sold[sku] for sku in asked if sku in sold} for asked in wanted]
 
 
 @dataclass(frozen=True, slots=True)

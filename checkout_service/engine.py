@@ -7,6 +7,7 @@ the inbox, which the owner takes as one more outcome.
 """
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections import defaultdict
@@ -18,7 +19,7 @@ from datetime import datetime, timedelta
 from checkout_service import saga_store, store
 from checkout_service.commands import Commands, StaleCoordinatorError
 from checkout_service.domain import ANSWERING, Order, OrderState, PaymentEvent, PaymentEventKind
-from checkout_service.lease import Lease
+from checkout_service.lease import RENEW_EVERY_S, Lease
 from checkout_service.saga import Course, Outcome, Patience, Report, SagaState, advance, gives_up
 from checkout_service.saga_store import Encode, Move
 from mesh.batch import Batcher
@@ -87,9 +88,9 @@ class Engine:
     def start(self) -> None:
         """Begin to hold the lease, recover what nobody moves, and watch the inbox."""
         loops: dict[str, Awaitable[None]] = {
-            "lease": self._lease.keep(),
+            "lease": _repeat(self._lease.renew, every_s=RENEW_EVERY_S),
             "recovery": _repeat(self._recover, every_s=_RECOVER_EVERY_S),
-            "inbox": self._watch_inbox(),
+            "inbox": _repeat(self._watch_inbox, every_s=0),
             "tidy": _repeat(self._tidy, every_s=_TIDY_EVERY_S),
         }
         self._loops = [asyncio.ensure_future(loop) for loop in loops.values()]
@@ -251,18 +252,12 @@ class Engine:
                 self.adopt(course)
 
     async def _watch_inbox(self) -> None:
-        while True:
-            try:
-                async with asyncio.timeout(_INBOX_EVERY_S):
-                    await self._inbox_touched.wait()
-            except TimeoutError:
-                pass
-            self._inbox_touched.clear()
-            try:
-                await self._take_events()
-            except Failure as failure:
-                _log.warning("inbox not read", extra={"reason": failure.reason})
-                await asyncio.sleep(_PAUSE_S)
+        """Take what came in: at once if this process took it in, else after a moment."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_INBOX_EVERY_S):
+                await self._inbox_touched.wait()
+        self._inbox_touched.clear()
+        await self._take_events()
 
     async def _take_events(self) -> None:
         order_ids = list(self._awaiting)

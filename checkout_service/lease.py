@@ -14,7 +14,7 @@ from mesh.db import Database
 from mesh.errors import Failure, unavailable
 
 LASTS = timedelta(seconds=2)
-_RENEW_EVERY_S = 0.5
+RENEW_EVERY_S = 0.5
 
 _log = logging.getLogger(__name__)
 
@@ -47,11 +47,14 @@ class Lease:
             self._held.clear()
             await self._held.wait()
 
-    async def keep(self) -> None:
-        """Renew for ever; a database that is away is asked again."""
-        while True:
-            await self._renew()
-            await asyncio.sleep(_RENEW_EVERY_S)
+    async def renew(self) -> None:
+        """Make the lease last from now; to be done every RENEW_EVERY_S. Raises UNAVAILABLE when that cannot be."""
+        asked = self._clock.monotonic()
+        at = await self._database.transact(
+            "lease_renew", lambda connection: saga_store.renew_lease(connection, self.owner, LASTS)
+        )
+        self._seen = (at, asked)
+        self._held.set()
 
     async def end(self) -> None:
         """Give the lease up, so that others need not wait for its end."""
@@ -60,15 +63,3 @@ class Lease:
             await self._database.transact("lease_end", lambda connection: saga_store.end_lease(connection, self.owner))
         except Failure as failure:
             _log.warning("lease not given up", extra={"reason": failure.reason})
-
-    async def _renew(self) -> None:
-        asked = self._clock.monotonic()
-        try:
-            at = await self._database.transact(
-                "lease_renew", lambda connection: saga_store.renew_lease(connection, self.owner, LASTS)
-            )
-        except Failure as failure:
-            _log.warning("lease not renewed", extra={"reason": failure.reason})
-            return
-        self._seen = (at, asked)
-        self._held.set()

@@ -26,7 +26,7 @@ from checkout_service.tables import (
     outbox,
     sagas,
 )
-from mesh.db import insert_if_absent, now, set_by_key
+from mesh.db import BY_PRIMARY_KEY, insert_if_absent, now, set_by_key
 from mesh.errors import Failure, Kind, PoisonError
 
 # Serializes an order as the contract's message, the answer that its key repeats for ever.
@@ -185,6 +185,7 @@ async def _lock_sagas(connection: AsyncConnection, saga_ids: Iterable[str]) -> d
         .where(sagas.c.saga_id.in_(sorted(set(saga_ids))))
         .order_by(sagas.c.saga_id)
         .with_for_update()
+        .with_hint(sagas, BY_PRIMARY_KEY, "mysql")
     )
     return {row.saga_id: row for row in rows}
 
@@ -197,7 +198,8 @@ async def _update_sagas(connection: AsyncConnection, moves: Sequence[Move]) -> N
         changes = tuple((name, value) for name, value in new.items() if value != old[name])
         alike[changes].append(move.after.saga.saga_id)
     for changes, saga_ids in alike.items():
-        await connection.execute(update(sagas).where(sagas.c.saga_id.in_(sorted(saga_ids))).values(dict(changes)))
+        statement = update(sagas).where(sagas.c.saga_id.in_(sorted(saga_ids))).values(dict(changes))
+        await connection.execute(statement.with_hint(BY_PRIMARY_KEY, dialect_name="mysql"))
 
 
 async def _update_orders(connection: AsyncConnection, moves: Sequence[Move], encode: Encode) -> None:
@@ -232,6 +234,7 @@ async def _set_state(connection: AsyncConnection, state: OrderState, members: Se
             update(orders)
             .where(orders.c.order_id.in_(sorted(order_ids)), orders.c.state.in_(sorted(sources_of(state))))
             .values(state=state, reason=reason, sequence=sequence, update_time=at, updated_by=by)
+            .with_hint(BY_PRIMARY_KEY, dialect_name="mysql")
         )
         result = await connection.execute(statement)
         if result.rowcount != len(order_ids):
@@ -255,7 +258,8 @@ async def _free_claims(connection: AsyncConnection, rested: Sequence[Course]) ->
     if bought:
         await connection.execute(set_by_key(cart_claims, cart_claims.c.cart_id, {"ordered_version": bought}, **ended))
     if unpaid:
-        await connection.execute(update(cart_claims).where(cart_claims.c.cart_id.in_(unpaid)).values(ended))
+        statement = update(cart_claims).where(cart_claims.c.cart_id.in_(unpaid)).values(ended)
+        await connection.execute(statement.with_hint(BY_PRIMARY_KEY, dialect_name="mysql"))
 
 
 def _by_state(changed: Sequence[Order]) -> Mapping[OrderState, list[Order]]:

@@ -22,7 +22,7 @@ from checkout_service.domain import (
 )
 from checkout_service.saga import Saga
 from checkout_service.tables import answers, cart_claims, invoices, order_events, order_keys, order_lines, orders, sagas
-from mesh.db import insert_if_absent, set_by_key
+from mesh.db import BY_PRIMARY_KEY, insert_if_absent, set_by_key
 
 _ORDERS = select(orders, invoices.c.invoice_number).select_from(
     orders.outerjoin(invoices, invoices.c.order_id == orders.c.order_id)
@@ -90,6 +90,7 @@ async def lock_claims(connection: AsyncConnection, cart_ids: Sequence[str], at: 
         .where(cart_claims.c.cart_id.in_(sorted(set(cart_ids))))
         .order_by(cart_claims.c.cart_id)
         .with_for_update()
+        .with_hint(cart_claims, BY_PRIMARY_KEY, "mysql")
     )
     return {row.cart_id: Claim(row.cart_id, row.order_id, row.ordered_version) for row in locked}
 

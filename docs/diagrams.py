@@ -82,7 +82,7 @@ def planned_methods() -> Iterator[str]:
                 yield f"- `{service.full_name}`: {', '.join(planned)}"
 
 
-_WRITERS: Mapping[str, Callable[[], Iterator[str]]] = {
+WRITERS: Mapping[str, Callable[[], Iterator[str]]] = {
     "order states": order_states,
     "saga states": saga_states,
     "saga table": saga_table,
@@ -92,7 +92,7 @@ _WRITERS: Mapping[str, Callable[[], Iterator[str]]] = {
 
 def _refreshed(page: Path) -> str:
     def part(match: re.Match[str]) -> str:
-        return match["begin"] + "".join(f"{line}\n" for line in _WRITERS[match["name"]]()) + match["end"]
+        return match["begin"] + "".join(f"{line}\n" for line in WRITERS[match["name"]]()) + match["end"]
 
     return _PART.sub(part, page.read_text())
 

@@ -7,7 +7,8 @@ never as a traceback.
 import enum
 import importlib
 import sys
-from typing import NoReturn
+from pathlib import Path
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -60,6 +61,33 @@ def seed() -> None:
 
 
 @app.command()
+def emulate(
+    *,
+    customers: Annotated[int, typer.Option(help="How many customers shop at once.")] = 200,
+    http: Annotated[str | None, typer.Option(metavar="URL", help="Where REST answers.")] = None,
+    grpc: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Where gRPC answers.")] = None,
+    grpc_share: Annotated[float, typer.Option(help="The share of customers who speak gRPC, 0 to 1.")] = 0.2,
+    seed: Annotated[int, typer.Option(help="The same seed makes the same customers.")] = 1,
+    journal: Annotated[Path | None, typer.Option(help="Where to write what was acknowledged.")] = None,
+    audit: Annotated[bool, typer.Option(help="Audit the databases afterwards.")] = True,
+    pace: Annotated[float, typer.Option(help="How slowly they move: 1 brisk, 0 without a thought.")] = 1.0,
+) -> None:
+    """Let customers shop in a running mesh, and compare what they were told with what is."""
+    options = {"customers": customers, "http": http, "grpc": grpc, "grpc_share": grpc_share, "seed": seed}
+    _run("shopmesh.outside", "emulate", **options, journal=journal, audit=audit, pace=pace)
+
+
+@app.command()
+def audit(
+    *,
+    journal: Annotated[Path | None, typer.Option(help="What an emulator was told, to compare as well.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print findings as JSON.")] = False,
+) -> None:
+    """Prove from the databases that orders, stock and money agree; exit 1 with what does not."""
+    _run("shopmesh.outside", "audit", journal=journal, as_json=as_json)
+
+
+@app.command()
 def config() -> None:
     """Print the settings as a program here would read them, secrets masked."""
     _run("shopmesh.settings")
@@ -70,10 +98,10 @@ def main() -> None:
     app(prog_name="shopmesh")
 
 
-def _run(module: str, *arguments: object) -> NoReturn:
+def _run(module: str, *arguments: object, **options: object) -> NoReturn:
     """Call `main` of a module which is imported only now, so that help and mistakes are answered at once."""
     try:
-        code = importlib.import_module(module).main(*arguments)
+        code = importlib.import_module(module).main(*arguments, **options)
     except ConfigError as error:
         sys.stderr.writelines(f"shopmesh: {problem}\n" for problem in error.problems)
         code = EXIT_MISUSE

@@ -13,7 +13,13 @@ PATIENCE_S = 60.0
 _EVERY_S = 0.5
 
 
-async def patiently(attempt: Callable[[], Awaitable[T]], *, waiting_for: str, patience_s: float = PATIENCE_S) -> T:
+async def patiently(
+    attempt: Callable[[], Awaitable[T]],
+    *,
+    waiting_for: str,
+    patience_s: float = PATIENCE_S,
+    every_s: float = _EVERY_S,
+) -> T:
     """Repeat `attempt` while it fails as UNAVAILABLE; answer its result, or raise its last Failure after patience_s.
 
     Says once on stderr what it is waiting for. `attempt` must be idempotent.
@@ -30,4 +36,4 @@ async def patiently(attempt: Callable[[], Awaitable[T]], *, waiting_for: str, pa
         if not said:
             sys.stderr.write(f"shopmesh: waiting for {waiting_for} ...\n")
             said = True
-        await asyncio.sleep(_EVERY_S)
+        await asyncio.sleep(every_s)

@@ -7,7 +7,7 @@ from sqlalchemy import case, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from checkout_service.payments.tables import payments
-from mesh.db import db_now, insert_if_absent, now
+from mesh.db import BY_PRIMARY_KEY, db_now, insert_if_absent, now
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +58,7 @@ async def read(connection: AsyncConnection, keys: Sequence[str], *, lock: bool =
         )
         .where(payments.c.payment_key.in_(sorted(set(keys))))
         .order_by(payments.c.payment_key)
+        .with_hint(payments, BY_PRIMARY_KEY, "mysql")
     )
     rows = await connection.execute(statement.with_for_update() if lock else statement)
     return {row.payment_key: Entry(**row._mapping) for row in rows}  # noqa: SLF001 - the row's public mapping
@@ -73,4 +74,5 @@ async def set_states(connection: AsyncConnection, states: Mapping[str, str]) -> 
         update(payments)
         .where(payments.c.payment_key.in_(sorted(states)))
         .values(captured_minor=captured, state=state, update_time=db_now())
+        .with_hint(BY_PRIMARY_KEY, dialect_name="mysql")
     )

@@ -12,7 +12,7 @@ from inventory_service.domain.reservation import Line, Release, Request, Reserva
 from inventory_service.store import Connection
 from inventory_service.store.stock import add_stock, insert_movements, lock_shelves
 from inventory_service.tables import reservation_lines, reservations
-from mesh.db import db_now, insert_if_absent, now
+from mesh.db import BY_PRIMARY_KEY, db_now, insert_if_absent, now
 
 _ROW = (
     reservations.c.reservation_id,
@@ -117,9 +117,8 @@ async def _update_rows(connection: Connection, opened: OpenBook) -> None:
         if (after.state, after.epoch, after.expire_time) != (before.state, before.epoch, before.expire_time):
             alike[tuple(change.items())].append(reservation_id)
     for values, ids in alike.items():
-        await connection.execute(
-            update(reservations).where(reservations.c.reservation_id.in_(ids)).values(dict(values))
-        )
+        statement = update(reservations).where(reservations.c.reservation_id.in_(ids)).values(dict(values))
+        await connection.execute(statement.with_hint(BY_PRIMARY_KEY, dialect_name="mysql"))
 
 
 async def _rows(connection: Connection, statement: Select[tuple[object, ...]]) -> Sequence[Row[tuple[object, ...]]]:
@@ -145,7 +144,7 @@ def _by_id(ids: Sequence[str]) -> Select[tuple[object, ...]]:
 
 
 def _locked(ids: Sequence[str]) -> Select[tuple[object, ...]]:
-    return _by_id(ids).with_for_update()
+    return _by_id(ids).with_for_update().with_hint(reservations, BY_PRIMARY_KEY, "mysql")
 
 
 def _expired(limit: int, skus: Collection[str]) -> Select[tuple[str]]:

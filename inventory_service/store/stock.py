@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Row, and_, delete, insert, or_, select, up
 from inventory_service.domain.stock import Movement, Shelf, Stock
 from inventory_service.store import Connection
 from inventory_service.tables import movements, products, stock
-from mesh.db import insert_if_absent
+from mesh.db import BY_PRIMARY_KEY, insert_if_absent
 
 # MariaDB turns a list of 1,000 and more into a join, which would read, and lock, in an order of its own.
 _KEYS_AT_ONCE = 500
@@ -36,6 +36,7 @@ async def lock_shelves(connection: Connection, skus: Iterable[str]) -> dict[str,
             .where(stock.c.sku.in_(keys))
             .order_by(stock.c.sku)
             .with_for_update()
+            .with_hint(stock, BY_PRIMARY_KEY, "mysql")
         )
         for row in await connection.execute(statement):
             shelves[row.sku] = Shelf(row.on_hand, row.held, retired=row.retire_time is not None)
@@ -59,7 +60,8 @@ async def add_stock(
             "update_time": at,
         }
         for keys in _in_parts(skus):
-            await connection.execute(update(stock).where(stock.c.sku.in_(keys)).values(values))
+            statement = update(stock).where(stock.c.sku.in_(keys)).values(values)
+            await connection.execute(statement.with_hint(BY_PRIMARY_KEY, dialect_name="mysql"))
 
 
 async def insert_movements(connection: Connection, rows: Sequence[Movement]) -> None:

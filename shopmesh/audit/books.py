@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from sqlalchemy import Column, Row, Select, select
+from sqlalchemy import Column, Row, Select, literal, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -36,6 +36,15 @@ class Books:
     async def open(cls, settings: Settings) -> Self:
         """Open them where the services find them. Raises UnreadableError for a SQLite file that is not there."""
         return cls(*[await _open(settings, field.name) for field in fields(cls)])
+
+    async def require(self, settings: Settings) -> None:
+        """Raise UnreadableError naming the database that does not answer, if one does not."""
+        for field in fields(self):
+            try:
+                await read(getattr(self, field.name), select(literal(1)))
+            except UnreadableError as error:
+                where = database_url(settings, field.name).render_as_string()
+                raise UnreadableError(f"{where}: {error}") from error
 
     async def close(self) -> None:
         """Close every connection."""

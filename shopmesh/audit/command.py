@@ -32,6 +32,7 @@ async def run(options: AuditOptions) -> Report:
     told = _told(options)
     books = await Books.open(options.settings)
     try:
+        await books.require(options.settings)
         return await examine(all_checks(books, told), reread_after_s=options.reread_after_s)
     finally:
         await books.close()

@@ -28,12 +28,14 @@ from shopmesh.emulator.visit import Visit, items_of
 
 _PAGE_SIZE = 20
 _BROWSES_ON = 0.35
+_HIDES_SOLD_OUT = 0.5
 _SEARCHES = 0.3
 _LOOKS_CLOSER = 0.5
 _CLICKS_ADD_TWICE = 0.1
 _CHANGES_MIND = 0.4
 _MOST_LINES = 4
 _MOST_OF_ONE = 3
+_MOST_HUNTED = 12
 _SETTLED_WITHIN_S = 10.0
 _POLL_S = 0.1
 
@@ -50,10 +52,19 @@ class Basket:
 
     async def fill(self) -> None:
         """Browse and put a few products in; what is sold out stays out."""
-        for product in await self._browse():
+        most = _MOST_HUNTED if self._visit.persona.hunts else _MOST_OF_ONE
+        for product in self._choose(await self._browse()):
             await self._visit.think()
             await self._look_closer(product)
-            await self._add(product.sku, self._visit.rng.randint(1, _MOST_OF_ONE))
+            await self.add(product.sku, self._visit.rng.randint(1, most))
+
+    async def add(self, sku: str, quantity: int) -> None:
+        """Add to the cart, now and then by clicking twice, which adds once."""
+        request = AddItemRequest(cart_id=self.cart_id, sku=sku, quantity=quantity, request_id=self._visit.new_id())
+        expected = {**self.items, sku: self.items.get(sku, 0) + quantity}
+        await self._write(ADD_ITEM, request, expected)
+        if self.items == expected and self._visit.rng.random() < _CLICKS_ADD_TWICE:
+            await self._write(ADD_ITEM, request, expected)
 
     async def change_mind(self) -> None:
         """Perhaps want more or less of something, perhaps nothing of it, then look at the cart."""
@@ -90,10 +101,10 @@ class Basket:
         self.items, self._version = items_of(cart), cart.version
 
     async def _browse(self) -> list[Product]:
-        """Leaf through a category, or search, and settle on a few products."""
+        """Leaf through a category, or search; answers what was seen."""
         rng = self._visit.rng
         request = ListProductsRequest(page_size=_PAGE_SIZE, category=rng.choice(self._categories))
-        request.in_stock = rng.random() < 0.5  # noqa: PLR2004 - half of them do
+        request.in_stock = self._visit.persona.hunts or rng.random() < _HIDES_SOLD_OUT
         request.order_by = rng.choice(("", "price", "name desc"))
         products: list[Product] = []
         while True:
@@ -105,7 +116,13 @@ class Basket:
             await self._visit.think()
         if products and rng.random() < _SEARCHES:
             products = await self._search(products)
-        return rng.sample(products, min(len(products), rng.randint(1, _MOST_LINES)))
+        return products
+
+    def _choose(self, products: Sequence[Product]) -> list[Product]:
+        """Settle on a few products, or on the scarcest."""
+        if self._visit.persona.hunts:
+            return sorted(products, key=lambda product: product.available)[:1]
+        return self._visit.rng.sample(products, min(len(products), self._visit.rng.randint(1, _MOST_LINES)))
 
     async def _search(self, seen: Sequence[Product]) -> list[Product]:
         """Search for a word of a name that was seen, which finds that product at least."""
@@ -126,13 +143,6 @@ class Basket:
             self._visit.differ(f"{product.sku} is listed at {product.price} and shown at {closer.price}")
         if stock.available != stock.on_hand - stock.held or stock.available < 0:
             self._visit.differ(f"the stock of {product.sku} does not add up: {stock}")
-
-    async def _add(self, sku: str, quantity: int) -> None:
-        request = AddItemRequest(cart_id=self.cart_id, sku=sku, quantity=quantity, request_id=self._visit.new_id())
-        expected = {**self.items, sku: self.items.get(sku, 0) + quantity}
-        await self._write(ADD_ITEM, request, expected)
-        if self.items == expected and self._visit.rng.random() < _CLICKS_ADD_TWICE:
-            await self._write(ADD_ITEM, request, expected)
 
     async def _write(self, method: Method[Request, Cart], request: Request, expected: dict[str, int]) -> None:
         """Change the cart and compare. A refusal that was to be expected leaves it as it was."""

@@ -94,22 +94,29 @@ class Comparison:
                 customer.visit.differ(f"asked again, order {answer.message.order_id} is answered with other bytes")
 
     async def _cart(self, customer: Customer, entries: Sequence[Entry]) -> None:
-        """The cart holds what it was last told to hold, less what was bought since."""
-        expected: Counter[str] = Counter()
-        cart_id = ""
-        paid: set[str] = set()
-        for entry in entries:
-            if entry.kind == CART:
-                cart_id, expected = entry.cart_id, Counter(entry.items)
-            elif entry.kind == ORDER and entry.state == OrderState.PAID and entry.order_id not in paid:
-                paid.add(entry.order_id)
-                expected -= Counter(entry.items)
+        cart_id, expected = last_cart(entries)
         if not cart_id:
             return
+        request = GetCartRequest(cart_id=cart_id)
         while True:
-            cart = (await customer.visit.session.call(GET_CART, GetCartRequest(cart_id=cart_id))).message
-            if items_of(cart) == expected or asyncio.get_running_loop().time() > self._deadline:
+            held = items_of((await customer.visit.session.call(GET_CART, request)).message)
+            if held == expected:
+                return
+            if asyncio.get_running_loop().time() > self._deadline:
                 break
             await asyncio.sleep(_POLL_S)
-        if items_of(cart) != expected:
-            customer.visit.differ(f"cart {cart_id} now holds {items_of(cart)}, not {dict(expected)}")
+        customer.visit.differ(f"cart {cart_id} now holds {held}, not {expected}")
+
+
+def last_cart(entries: Sequence[Entry]) -> tuple[str, dict[str, int]]:
+    """One customer's cart ('' for none), and what it was last told to hold, less what was bought since."""
+    cart_id = ""
+    expected: Counter[str] = Counter()
+    paid: set[str] = set()
+    for entry in entries:
+        if entry.kind == CART:
+            cart_id, expected = entry.cart_id, Counter(entry.items)
+        elif entry.kind == ORDER and entry.state == OrderState.PAID and entry.order_id not in paid:
+            paid.add(entry.order_id)
+            expected -= Counter(entry.items)
+    return cart_id, dict(expected)

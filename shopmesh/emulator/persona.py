@@ -48,6 +48,7 @@ _CARDS = {
     ("tok_webhook_twice",): 3,
 }
 _BASKETS = {1: 85, 2: 15}
+_HUNTERS = 0.15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +62,8 @@ class Persona:
     manner: Manner
     cards: tuple[str, ...]
     baskets: int
+    # Buys much of what there is little left of.
+    hunts: bool
     country: str
     arrives_after_s: float
     # For every later choice.
@@ -84,6 +87,7 @@ def draw(*, seed: int, number: int, of: int, grpc_share: float, pace: float) -> 
         manner=_weighted(rng, _MANNERS),
         cards=_weighted(rng, _CARDS),
         baskets=_weighted(rng, _BASKETS),
+        hunts=rng.random() < _HUNTERS,
         country=_weighted(rng, _COUNTRIES),
         arrives_after_s=pace * rng.random() * of / _ARRIVALS_PER_S,
         seed=own_seed,

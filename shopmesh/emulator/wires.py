@@ -69,7 +69,8 @@ class RestWire:
     name = "rest"
 
     def __init__(self, url: str, tls: ssl.SSLContext) -> None:
-        self._client = httpx.AsyncClient(base_url=url, verify=tls, timeout=TIMEOUT_S, limits=_LIMITS)
+        # Through a proxy one would measure the proxy.
+        self._client = httpx.AsyncClient(base_url=url, verify=tls, timeout=TIMEOUT_S, limits=_LIMITS, trust_env=False)
 
     async def call(self, method: Method[Request, Response], request: Request, *, token: str = "") -> Answer[Response]:
         """As Wire.call. What is not JSON of the contract fails as DATA_LOSS."""
@@ -111,7 +112,9 @@ class GrpcWire:
 
     def __init__(self, address: str) -> None:
         # No service config: what fails once is seen to fail.
-        self._channel = grpc.aio.insecure_channel(address, options=[("grpc.enable_retries", 0)])
+        self._channel = grpc.aio.insecure_channel(
+            address, options=[("grpc.enable_retries", 0), ("grpc.enable_http_proxy", 0)]
+        )
         self._stubs: dict[str, Any] = {}
 
     async def call(self, method: Method[Request, Response], request: Request, *, token: str = "") -> Answer[Response]:

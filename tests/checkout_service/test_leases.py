@@ -105,10 +105,10 @@ async def test_a_lease_is_held_from_its_renewal_until_it_surely_ends(database: D
     lease = Lease(database, Clock(monotonic=lambda: SYSTEM_CLOCK.monotonic() + passed))
     assert not lease.is_held()
 
-    keeping = asyncio.create_task(lease.keep())
-    await asyncio.wait_for(lease.until_held(), 5)
+    waiting = asyncio.create_task(lease.until_held())
+    await lease.renew()
+    await asyncio.wait_for(waiting, 5)
     assert lease.is_held()
-    keeping.cancel()
     passed = LASTS.total_seconds()
 
     assert not lease.is_held()

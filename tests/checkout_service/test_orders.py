@@ -194,7 +194,6 @@ async def test_a_short_deadline_answers_the_order_as_it_stands(shop: Shop) -> No
     early = await guest.send(request, timeout_s=1)
 
     assert state_of(early) == "RESERVED"
-    assert end_of(await guest.send(request)) == ("PAID", "")
 
 
 async def raw_answer(shop: Shop, request: pb.PlaceOrderRequest) -> bytes:

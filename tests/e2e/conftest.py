@@ -1,33 +1,45 @@
 """A running shop for the tests: once on SQLite and once on MariaDB with Redis."""
 
-import contextlib
 from collections.abc import AsyncIterator, Iterator
 
 import grpc
 import httpx
 import pytest
 
-from tests.e2e.running_shop import WEBHOOK_SECRET, RunningShop, own_databases
+from tests.e2e.running_shop import SERVICE_SECRET, WEBHOOK_SECRET, RunningShop, own_databases
 from tests.e2e.shopping import Shopper, channel_to, operator, rest_client
 
-
-@pytest.fixture(scope="session", params=["sqlite", "mariadb"])
-def shop_process(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningShop]:
-    """The process behind `shop`, with the demo's data: one for each kind of database and for all tests."""
-    environment = {"SHOP_WEBHOOK_SECRETS": WEBHOOK_SECRET}
-    with contextlib.ExitStack() as stack:
-        if request.param == "mariadb":
-            servers = (request.getfixturevalue("mariadb_url"), request.getfixturevalue("redis_url"))
-            environment |= stack.enter_context(own_databases(*servers))
-        yield stack.enter_context(RunningShop(tmp_path_factory.mktemp("shop"), environment))
+SECRETS = {"SHOP_WEBHOOK_SECRETS": WEBHOOK_SECRET, "SHOP_SERVICE_SECRET": SERVICE_SECRET}
 
 
-@pytest.fixture
-def shop(shop_process: RunningShop) -> RunningShop:
-    """A running shop. A test may take it down; no test relies on what others have left in it."""
-    if shop_process.has_ended():
-        shop_process.restart()
-    return shop_process
+@pytest.fixture(scope="session")
+def on_servers(mariadb_url: str, redis_url: str) -> Iterator[dict[str, str]]:
+    """The environment for a shop whose data is on a MariaDB, with a Redis beside it."""
+    with own_databases(mariadb_url, redis_url) as environment:
+        yield environment
+
+
+@pytest.fixture(scope="session")
+def sqlite_shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningShop]:
+    """A shop as `make run` starts it."""
+    with RunningShop(tmp_path_factory.mktemp("shop"), SECRETS) as shop:
+        yield shop
+
+
+@pytest.fixture(scope="session")
+def mariadb_shop(tmp_path_factory: pytest.TempPathFactory, on_servers: dict[str, str]) -> Iterator[RunningShop]:
+    """A shop on MariaDB and Redis."""
+    with RunningShop(tmp_path_factory.mktemp("shop"), {**SECRETS, **on_servers}) as shop:
+        yield shop
+
+
+@pytest.fixture(params=["sqlite", "mariadb"])
+def shop(request: pytest.FixtureRequest) -> RunningShop:
+    """A running shop with the demo's data. A test may take it down; none relies on what others have left in it."""
+    shop: RunningShop = request.getfixturevalue(f"{request.param}_shop")
+    if shop.has_ended():
+        shop.restart()
+    return shop
 
 
 @pytest.fixture

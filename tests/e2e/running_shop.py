@@ -20,6 +20,7 @@ from tests.support.servers import free_port
 
 DATABASES = ("identity", "inventory", "cart", "checkout", "psp")
 WEBHOOK_SECRET = "a-secret-between-the-provider-and-the-tests"
+SERVICE_SECRET = "a-secret-that-the-services-and-the-seeding-share"
 _START_S = 60.0
 _STOP_S = 30.0
 _POLL_S = 0.1

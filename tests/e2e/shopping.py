@@ -147,7 +147,7 @@ def detail(response: httpx.Response, kind: str) -> Json:
     return next((one for one in details if one["@type"] == kind), {})
 
 
-async def until(look: Callable[[], Awaitable[T]], *, within_s: float = 15.0, every_s: float = 0.05) -> T:
+async def until(look: Callable[[], Awaitable[T | None]], *, within_s: float = 15.0, every_s: float = 0.05) -> T:
     """Look again and again until the answer is true, and answer it."""
     deadline = time.monotonic() + within_s
     while not (seen := await look()):
@@ -163,9 +163,7 @@ async def order_in_state(shopper: Shopper, order_id: str, *states: str, within_s
         order = await shopper.get(f"/v1/orders/{order_id}")
         return order if order["state"] in states else None
 
-    order = await until(look, within_s=within_s)
-    assert order is not None
-    return order
+    return await until(look, within_s=within_s)
 
 
 async def until_held(client: httpx.AsyncClient, sku: str) -> None:
@@ -180,13 +178,12 @@ async def until_held(client: httpx.AsyncClient, sku: str) -> None:
 async def left_in_cart(shopper: Shopper, cart_id: str, *, without: str) -> list[str]:
     """The SKUs in the cart once `without` has left it, which it does soon after it was bought."""
 
-    async def look() -> list[str] | None:
+    async def look() -> tuple[list[str]] | None:
         cart = await shopper.get(f"/v1/carts/{cart_id}")
         skus = [item["sku"] for item in cart["items"]]
-        return None if without in skus else ["", *skus]
+        return None if without in skus else (skus,)
 
-    found = await until(look)
-    return (found or [])[1:]
+    return (await until(look))[0]
 
 
 def webhook(order: Json, kind: str, *, event_id: str | None = None, secret: str = WEBHOOK_SECRET) -> tuple[bytes, Json]:

@@ -13,7 +13,7 @@ from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mesh.clock import Clock
-from mesh.db import Database, db_now, increments, insert_if_absent, now, open_database, set_by_key
+from mesh.db import Database, db_now, insert_if_absent, now, open_database, set_by_key
 from mesh.errors import Failure, Kind, PoisonError
 from tests.mesh.conftest import make_table
 from tests.support.servers import MariaDb
@@ -87,7 +87,7 @@ async def test_an_update_that_a_check_refuses_is_poison(database: Database, item
 
     with pytest.raises(PoisonError):
         await database.transact(
-            "take", lambda connection: connection.execute(increments(items, items.c.id, {"amount": {"a": -2}}))
+            "take", lambda connection: connection.execute(set_by_key(items, items.c.id, {"amount": {"a": -2}}))
         )
 
 
@@ -123,27 +123,6 @@ async def test_of_many_who_insert_one_key_one_rows_stands(database: Database, it
     seen = await asyncio.gather(*(claim(amount) for amount in range(20)))
 
     assert len(set(seen)) == 1
-
-
-async def test_increments_add_and_take_in_one_statement(database: Database, items: Table) -> None:
-    await put(database, items, *({"id": name, "amount": 10} for name in "abc"))
-
-    await database.transact(
-        "add", lambda connection: connection.execute(increments(items, items.c.id, {"amount": {"a": 5, "c": -10}}))
-    )
-
-    assert await amounts(database, items) == {"a": 15, "b": 10, "c": 0}
-
-
-async def test_concurrent_increments_lose_nothing(database: Database, items: Table) -> None:
-    await put(database, items, {"id": "a", "amount": 0}, {"id": "b", "amount": 0})
-    statement = increments(items, items.c.id, {"amount": {"a": 1, "b": 2}})
-
-    await asyncio.gather(
-        *(database.transact("add", lambda connection: connection.execute(statement)) for _ in range(40))
-    )
-
-    assert await amounts(database, items) == {"a": 40, "b": 80}
 
 
 async def test_set_by_key_gives_each_row_its_own_value(database: Database, items: Table) -> None:

@@ -6,13 +6,10 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
-from sqlalchemy.engine import make_url
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from mesh.config import Settings, database_url
 from mesh.db import create_database
-from tests.shopmesh.audit.shop import DATABASES, Shop, make_tables
+from tests.shopmesh.audit.shop import DATABASES, Shop, drop_databases, make_tables
 
 
 @pytest.fixture(scope="session", params=["sqlite", "mariadb"])
@@ -29,7 +26,7 @@ def settings(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     found = Settings(per_service=urls)
     asyncio.run(_make(found))
     yield found
-    asyncio.run(_drop(found))
+    asyncio.run(drop_databases(urls.values()))
 
 
 @pytest.fixture
@@ -51,12 +48,3 @@ async def _make(settings: Settings) -> None:
     for name in DATABASES:
         await create_database(database_url(settings, name))
     await make_tables(settings)
-
-
-async def _drop(settings: Settings) -> None:
-    for name in DATABASES:
-        url = make_url(database_url(settings, name))
-        engine = create_async_engine(url.set(database=""), isolation_level="AUTOCOMMIT")
-        async with engine.connect() as connection:
-            await connection.execute(text(f"DROP DATABASE `{url.database}`"))
-        await engine.dispose()

@@ -1,11 +1,12 @@
 """Builds a shop's databases row by row, as the services would leave them, so that tests can spoil one thing."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
-from sqlalchemy import Executable, MetaData, Table, delete, insert
+from sqlalchemy import Executable, MetaData, Table, delete, insert, text
+from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 import cart_service.tables as cart
@@ -210,6 +211,14 @@ async def make_tables(settings: Settings) -> None:
         engine = create_async_engine(database_url(settings, name))
         async with engine.begin() as connection:
             await connection.run_sync(metadata.create_all)
+        await engine.dispose()
+
+
+async def drop_databases(urls: Iterable[str]) -> None:
+    for url in map(make_url, urls):
+        engine = create_async_engine(url.set(drivername="mysql+aiomysql", database=""), isolation_level="AUTOCOMMIT")
+        async with engine.connect() as connection:
+            await connection.execute(text(f"DROP DATABASE IF EXISTS `{url.database}`"))
         await engine.dispose()
 
 

@@ -1,15 +1,15 @@
 """A running mesh with the demo's data: once on SQLite, once on MariaDB with Redis."""
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator, Iterator
 
-import pymysql
 import pytest
-from sqlalchemy.engine import make_url
 
 from mesh.config import Settings
 from shopmesh.emulator.wires import Wires
 from shopmesh.parts import DATABASES
+from tests.shopmesh.audit.shop import drop_databases
 from tests.support.mesh import Mesh
 
 
@@ -25,8 +25,7 @@ def settings(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         environment = {**urls, "SHOP_DB_URL": server, "SHOP_REDIS_URL": redis, "SHOP_DEMO": "1"}
     with Mesh(folder, environment) as mesh:
         yield Settings(http_port=mesh.port, grpc_port=mesh.grpc_port, data_dir=folder / "data", per_service=urls)
-    for url in urls.values():
-        _drop(url)
+    asyncio.run(drop_databases(urls.values()))
 
 
 @pytest.fixture
@@ -35,12 +34,3 @@ async def wires(settings: Settings) -> AsyncIterator[Wires]:
     wires = Wires(f"http://127.0.0.1:{settings.http_port}", f"127.0.0.1:{settings.grpc_port}")
     yield wires
     await wires.close()
-
-
-def _drop(database: str) -> None:
-    url = make_url(database)
-    connection = pymysql.connect(
-        host=url.host, port=url.port or 3306, user=url.username, password=url.password or "", autocommit=True
-    )
-    with connection, connection.cursor() as cursor:
-        cursor.execute(f"DROP DATABASE IF EXISTS `{url.database}`")

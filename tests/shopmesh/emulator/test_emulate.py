@@ -1,22 +1,29 @@
 """Whole runs against a running mesh: clean when all is as promised, and not when something was planted."""
 
-import sqlite3
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from mesh.config import Settings
+from checkout_service.tables import orders
+from mesh.config import Settings, database_url
+from mesh.db import open_database
 from shopmesh.audit import AuditOptions, audit
 from shopmesh.audit.journal import CART, INVOICE, ORDER, Entry, Journal, read_journal
 from shopmesh.emulator import EmulateOptions, emulate
+from shopmesh.emulator.basket import Basket
 from shopmesh.emulator.compare import Comparison
 from shopmesh.emulator.customer import Customer
 from shopmesh.emulator.meter import Meter
 from shopmesh.emulator.persona import Joining, Manner, draw
+from shopmesh.emulator.purchase import Purchase
 from shopmesh.emulator.session import Session
 from shopmesh.emulator.visit import Visit
 from shopmesh.emulator.wires import Wires
+from tests.e2e.shopping import new_product, operator, rest_client
 from tests.support.servers import free_port
 
 _PLAIN = replace(
@@ -25,6 +32,7 @@ _PLAIN = replace(
     manner=Manner.PLAIN,
     cards=("tok_ok",),
     baskets=1,
+    hunts=False,
 )
 
 
@@ -55,6 +63,22 @@ async def test_one_request_asked_twice_is_one_order(
     assert len({entry.order_id for entry in orders}) == 1
     assert not customer.stranded
     assert customer.visit.differences == []
+
+
+async def test_of_two_who_want_the_last_unit_one_is_told_why_not(
+    settings: Settings, wires: Wires, tmp_path: Path
+) -> None:
+    async with rest_client(f"http://127.0.0.1:{settings.http_port}") as client:
+        sku = await new_product(await operator(client), stock=1)
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        visits = [customer_in(wires, journal).visit for _ in range(2)]
+        baskets = [Basket(visit, []) for visit in visits]
+        for basket in baskets:
+            await basket.add(sku, 1)
+        await asyncio.gather(*[Purchase(visit, basket).buy() for visit, basket in zip(visits, baskets, strict=True)])
+    ends = sorted(f"{entry.state} {entry.reason}" for entry in read_journal(journal.path) if entry.kind == ORDER)
+    assert ends == ["PAID ", "REJECTED OUT_OF_STOCK"]
+    assert [visit.differences for visit in visits] == [[], []]
 
 
 async def test_who_abandons_a_cart_leaves_it_as_it_was(settings: Settings, wires: Wires, tmp_path: Path) -> None:
@@ -105,18 +129,23 @@ async def test_a_mesh_that_does_not_answer_is_wrong_use(capsys: pytest.CaptureFi
 async def test_what_is_planted_after_a_run_is_found_by_the_audit_with_the_journal(
     settings: Settings, wires: Wires, tmp_path: Path
 ) -> None:
-    if settings.per_service:
-        pytest.skip("what is planted here is told to SQLite; the audit's own tests plant on both")
     with Journal(tmp_path / "journal.jsonl") as journal:
         await customer_in(wires, journal).shop()
-    options = AuditOptions(settings=settings, journal=journal.path, reread_after_s=0)
+    options = AuditOptions(settings=settings, journal=journal.path, reread_after_s=0.2)
     assert await audit(options) == 0
     order_id = next(entry.order_id for entry in read_journal(journal.path) if entry.kind == ORDER)
-    with sqlite3.connect(settings.data_dir / "checkout.db") as connection:
-        one_cent = "UPDATE orders SET tax_minor = tax_minor + ?, total_minor = total_minor + ? WHERE order_id = ?"
-        connection.execute(one_cent, (1, 1, order_id))
-        connection.commit()
-        assert await audit(options) == 1
-        connection.execute(one_cent, (-1, -1, order_id))
-    connection.close()
+    await make_dearer(settings, order_id, by_minor=1)
+    assert await audit(options) == 1
+    await make_dearer(settings, order_id, by_minor=-1)
     assert await audit(options) == 0
+
+
+async def make_dearer(settings: Settings, order_id: str, *, by_minor: int) -> None:
+    dearer = {name: orders.c[name] + by_minor for name in ("tax_minor", "total_minor")}
+    database = await open_database(database_url(settings, "checkout"))
+
+    async def body(connection: AsyncConnection) -> None:
+        await connection.execute(update(orders).where(orders.c.order_id == order_id).values(dearer))
+
+    await database.transact("plant", body)
+    await database.close()

@@ -26,6 +26,7 @@ def test_every_kind_of_customer_is_there() -> None:
         kinds.update((one.joining, one.manner, one.cards, one.baskets))
     cards = {card for one in crowd() for card in one.cards}
     assert {*Joining, *Manner, 1, 2} <= kinds.keys()
+    assert {one.hunts for one in crowd()} == {True, False}
     assert cards == {
         "tok_ok",
         "tok_decline",
