@@ -23,6 +23,8 @@ _HEALTH = "/grpc.health.v1.Health/Check"
 _HEALTH_S = 2.0
 _OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.enable_retries", 1),
+    # Upstreams are near; a proxy that is set for the outside world is not for them.
+    ("grpc.enable_http_proxy", 0),
     ("grpc.lb_policy_name", "round_robin"),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),

@@ -43,6 +43,8 @@ def open_channel(address: str, service_config: str) -> grpc.aio.Channel:
     options = [
         ("grpc.service_config", config.for_core),
         ("grpc.enable_retries", 1),
+        # Services are near; a proxy that is set for the outside world is not for them.
+        ("grpc.enable_http_proxy", 0),
         ("grpc.keepalive_time_ms", 20_000),
         ("grpc.keepalive_timeout_ms", 5_000),
         ("grpc.keepalive_permit_without_calls", 1),

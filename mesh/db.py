@@ -223,7 +223,7 @@ async def create_database(url: URL) -> None:
 
 
 def _sqlite_engine(url: URL, clock: Clock, pool_size: int) -> AsyncEngine:
-    engine = create_async_engine(url, pool_size=pool_size, max_overflow=0, pool_timeout=10)
+    engine = create_async_engine(url, pool_size=pool_size, max_overflow=0, pool_timeout=10, pool_reset_on_return=None)
 
     @event.listens_for(engine.sync_engine, "connect")
     def prepare(connection: Any, _: object) -> None:
