@@ -58,9 +58,10 @@ def keys_from(channel: grpc.aio.Channel, method: str) -> FetchKeys:
 class ServiceCredential:
     """What a service shows when it calls another: a JWT in its own name, renewed before it runs out."""
 
-    def __init__(self, name: str, secret: str) -> None:
+    def __init__(self, name: str, secret: str, *, ttl_s: int = _SERVICE_TTL_S) -> None:
         self._name = name
         self._secret = secret
+        self._ttl_s = ttl_s
         self._metadata: tuple[tuple[str, str], ...] = ()
         self._renew_at = 0.0
 
@@ -68,10 +69,10 @@ class ServiceCredential:
         """The gRPC metadata that carries the credential."""
         now = time.time()
         if now >= self._renew_at:
-            claims = {"iss": _SERVICE_ISSUER, "aud": AUDIENCE, "sub": self._name, "exp": int(now) + _SERVICE_TTL_S}
+            claims = {"iss": _SERVICE_ISSUER, "aud": AUDIENCE, "sub": self._name, "exp": int(now) + self._ttl_s}
             token = jwt.encode(claims, self._secret, algorithm=_SERVICE_ALGORITHM)
             self._metadata = (("authorization", f"Bearer {token}"),)
-            self._renew_at = now + _SERVICE_TTL_S / 2
+            self._renew_at = now + self._ttl_s / 2
         return self._metadata
 
 

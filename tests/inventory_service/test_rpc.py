@@ -37,12 +37,14 @@ SECRET = "s" * 32
 ISSUER = Ed25519PrivateKey.generate()
 
 Metadata = tuple[tuple[str, str], ...]
+# Made when the tests are collected, used whenever their turn comes.
+A_DAY_S = 86_400
 GUEST: Metadata = ()
-CHECKOUT: Metadata = ServiceCredential("checkout", SECRET).metadata()
+CHECKOUT: Metadata = ServiceCredential("checkout", SECRET, ttl_s=A_DAY_S).metadata()
 
 
 def bearer(subject: str, *, role: str) -> Metadata:
-    claims = {"sub": subject, "aud": AUDIENCE, "role": role, "exp": int(time.time()) + 300}
+    claims = {"sub": subject, "aud": AUDIENCE, "role": role, "exp": int(time.time()) + A_DAY_S}
     token = jwt.encode(claims, ISSUER, algorithm="EdDSA", headers={"kid": "k1"})
     return (("authorization", f"Bearer {token}"),)
 

@@ -73,7 +73,8 @@ async def test_a_call_has_no_more_time_than_what_is_left_of_the_rpc_it_serves() 
         async with served(Echo(relay)) as near, open_channel(near, "{}") as channel:
             answer = await method(channel)(StringValue(), timeout=10)
 
-    assert 5 < float(answer.value) < 10
+    # The wire carries time-outs coarsely, rounded up.
+    assert 5 < float(answer.value) < 11
 
 
 async def test_no_call_is_made_when_no_time_is_left() -> None:
