@@ -31,7 +31,7 @@ _RECOVER_EVERY_S = 1.0
 _INBOX_EVERY_S = 0.3
 _TIDY_EVERY_S = 300.0
 _TAKE_OVER_AT_ONCE = 500
-_CLAIMS_KEPT = timedelta(hours=1)
+_KEPT = timedelta(hours=1)
 _CLAIMS_AT_ONCE = 1000
 _PAUSE_S = 0.5
 _READY_WITHIN_S = 3.0
@@ -270,14 +270,16 @@ class Engine:
                 future.set_result(report)
 
     async def _tidy(self) -> None:
-        """Forget the claims of carts that were bought a while ago: no reading of them can still be on its way."""
+        """Forget what is over: leases of dead processes, and claims of carts that no old reading can still be of."""
         if not self._lease.is_held():
             return
-        older_than = self._lease.now() - _CLAIMS_KEPT
-        await self._database.transact(
-            "tidy_claims",
-            lambda connection: store.delete_free_claims(connection, older_than=older_than, limit=_CLAIMS_AT_ONCE),
-        )
+        older_than = self._lease.now() - _KEPT
+
+        async def body(connection: Connection) -> None:
+            await saga_store.forget_coordinators(connection, older_than=older_than)
+            await store.delete_free_claims(connection, older_than=older_than, limit=_CLAIMS_AT_ONCE)
+
+        await self._database.transact("tidy", body)
 
 
 def _first_report(events: Sequence[PaymentEvent], payment_id: str) -> Report | None:

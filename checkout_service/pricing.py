@@ -21,7 +21,7 @@ _TAX_RATES: Mapping[str, tuple[int, int]] = {
     "NL": (2100, 900), "PL": (2300, 800), "PT": (2300, 600), "RO": (2100, 1100), "SE": (2500, 1200),
     "SI": (2200, 950), "SK": (2300, 1900),
 }  # fmt: skip
-_REDUCED_CATEGORIES = frozenset({"books", "coffee", "tea", "groceries", "food", "pantry"})
+_REDUCED_CATEGORIES = frozenset({"books", "chocolate", "coffee", "oils", "spices", "tea"})
 _HOME = "DE"
 # zone -> price in minor units for each started step of _WEIGHT_STEP_GRAMS.
 _SHIPPING_STEP = {"home": 490, "union": 990, "world": 2490}

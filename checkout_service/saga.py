@@ -209,7 +209,7 @@ class Patience:
     # From the order, or from the moment its payment is pending, until it is given up.
     payment: timedelta
     first_retry: timedelta = timedelta(milliseconds=100)
-    longest_retry: timedelta = timedelta(seconds=30)
+    longest_retry: timedelta = timedelta(seconds=5)
     # How often an authorization that got no answer is sent, always under the same key.
     authorizations: int = 3
 

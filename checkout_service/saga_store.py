@@ -98,6 +98,11 @@ async def end_lease(connection: AsyncConnection, owner: str) -> None:
     await connection.execute(coordinators.delete().where(coordinators.c.owner == owner))
 
 
+async def forget_coordinators(connection: AsyncConnection, *, older_than: datetime) -> None:
+    """Delete leases that ended before `older_than`; an owner without one counts as dead in any case."""
+    await connection.execute(coordinators.delete().where(coordinators.c.lease_until < older_than))
+
+
 async def take_over(connection: AsyncConnection, owner: str, limit: int) -> int:
     """Take over at most `limit` sagas whose owner has no lease any more, counting their epoch up. Answers how many."""
     at = await now(connection)

@@ -1,8 +1,7 @@
 """The contract's messages to the domain's values and back; nothing else."""
 
-import base64
-import binascii
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, cast
 
@@ -26,6 +25,7 @@ from checkout_service.service import CheckoutService
 from mesh.caller import current_caller
 from mesh.channel import current_deadline
 from mesh.errors import FieldViolation, invalid
+from mesh.paging import decode_token, page, page_size
 from mesh.validate import Violations, is_id
 from shop.checkout.v1 import checkout_pb2, checkout_pb2_grpc, saga_pb2, saga_pb2_grpc
 from shop.type.v1 import money_pb2
@@ -37,8 +37,6 @@ _CURRENCY = re.compile(r"[A-Z]{3}", re.ASCII)
 # What a client mistakes for a token when it sends the card itself (ISO/IEC 7812: 12 to 19 digits).
 _CARD_NUMBER = re.compile(r"(?:\d[ -]?){12,19}", re.ASCII)
 _MOST_AMOUNT = 10**15
-_PAGE = 20
-_LONGEST_PAGE = 100
 
 
 async def _planned(self: object, request: object, context: _Context) -> Any:
@@ -78,14 +76,16 @@ class CheckoutServicer(checkout_pb2_grpc.CheckoutServiceServicer):
         self, request: checkout_pb2.ListOrdersRequest, context: _Context
     ) -> checkout_pb2.ListOrdersResponse:
         """As the contract says."""
-        caller = current_caller()
-        before, limit = _page(request.page_size, request.page_token)
         state = _STATES_IN.get(request.state) if request.state else None
         if request.state and state is None:
             raise invalid(FieldViolation("state", "must be a known order state"))
-        orders = await self._service.list_orders(caller, state=state, before=before, limit=limit + 1)
-        token = _token(orders[limit - 1].order_id) if len(orders) > limit else ""
-        return checkout_pb2.ListOrdersResponse(orders=map(order_message, orders[:limit]), next_page_token=token)
+        listing = ("orders", state)
+        size, before = _page(request, listing)
+        orders = await self._service.list_orders(current_caller(), state=state, before=before, limit=size + 1)
+        found = page(orders, size, listing=listing, key=lambda order: [order.order_id])
+        return checkout_pb2.ListOrdersResponse(
+            orders=map(order_message, found.items), next_page_token=found.next_page_token
+        )
 
     async def GetInvoice(self, request: checkout_pb2.GetInvoiceRequest, context: _Context) -> checkout_pb2.Invoice:
         """As the contract says."""
@@ -110,13 +110,14 @@ class SagaServicer(saga_pb2_grpc.SagaServiceServicer):
 
     async def ListSagas(self, request: saga_pb2.ListSagasRequest, context: _Context) -> saga_pb2.ListSagasResponse:
         """As the contract says."""
-        after, limit = _page(request.page_size, request.page_token)
         if request.state and request.state not in SagaState.__members__:
             raise invalid(FieldViolation("state", f"must be one of {', '.join(SagaState)}"))
         state = SagaState(request.state) if request.state else None
-        sagas = await self._service.list_sagas(state=state, only_open=request.open, after=after, limit=limit + 1)
-        token = _token(sagas[limit - 1].saga_id) if len(sagas) > limit else ""
-        return saga_pb2.ListSagasResponse(sagas=map(_saga_message, sagas[:limit]), next_page_token=token)
+        listing = ("sagas", state, request.open)
+        size, after = _page(request, listing)
+        sagas = await self._service.list_sagas(state=state, only_open=request.open, after=after, limit=size + 1)
+        found = page(sagas, size, listing=listing, key=lambda saga: [saga.saga_id])
+        return saga_pb2.ListSagasResponse(sagas=map(_saga_message, found.items), next_page_token=found.next_page_token)
 
     async def GetSaga(self, request: saga_pb2.GetSagaRequest, context: _Context) -> saga_pb2.Saga:
         """As the contract says."""
@@ -223,24 +224,22 @@ def _check_id(field: str, value: str) -> None:
     violations.raise_if_any()
 
 
-def _page(size: int, token: str) -> tuple[str | None, int]:
-    """Where a page begins and how long it is (AIP-158). The token is the last id of the page before, encoded."""
-    if size < 0:
-        raise invalid(FieldViolation("page_size", "must not be negative"))
-    limit = min(size or _PAGE, _LONGEST_PAGE)
-    if not token:
-        return None, limit
-    try:
-        last = base64.urlsafe_b64decode(token.encode("ascii")).decode("ascii")
-    except (binascii.Error, UnicodeError):
-        last = ""
+def _page(
+    request: checkout_pb2.ListOrdersRequest | saga_pb2.ListSagasRequest, listing: object
+) -> tuple[int, str | None]:
+    """How long a page is, and the id of the last item of the page before; None on the first."""
+    violations = Violations()
+    size = page_size(violations, request.page_size)
+    last = decode_token(violations, request.page_token, listing, _last_id)
+    violations.raise_if_any()
+    return size, last
+
+
+def _last_id(key: Sequence[str]) -> str:
+    (last,) = key
     if not is_id(last):
-        raise invalid(FieldViolation("page_token", "must come from the page before"))
-    return last, limit
-
-
-def _token(last_id: str) -> str:
-    return base64.urlsafe_b64encode(last_id.encode()).decode()
+        raise ValueError("no id")
+    return last
 
 
 def _destination(message: checkout_pb2.Destination) -> Destination:

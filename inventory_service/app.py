@@ -35,7 +35,7 @@ async def build(settings: InventorySettings, kit: Kit) -> "InventoryApp":
     cache = ProductCache(kit.cache, ttl_s=settings.product_cache_s)
     return InventoryApp(
         database,
-        CatalogService(database, cache, clock=kit.clock),
+        CatalogService(database, cache, clock=kit.clock, currency=settings.currency),
         StockService(database, cache, clock=kit.clock),
         ReservationService(database, clock=kit.clock),
     )

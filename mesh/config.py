@@ -20,7 +20,7 @@ from mesh.errors import ConfigError
 PREFIX = "SHOP_"
 _TESTS_ONLY = "SHOP_TEST_"
 # Which services exist is not the kit's business, but what is asked of each is: its address and its databases.
-_PER_SERVICE = re.compile(r"SHOP_(?!TEST_)[A-Z]+_(ADDR|DB_URL|DB_READ_URL)")
+_PER_SERVICE = re.compile(r"SHOP_(?!TEST_)[A-Z]+_(ADDR|DB_URL)")
 _ADDRESS = re.compile(r"(dns:///)?([A-Za-z0-9._-]+|\[[0-9a-fA-F:]+\]):[0-9]{1,5}")
 _REDIS = re.compile(r"(redis|rediss|unix)://.+")
 _DRIVERS = {
@@ -55,7 +55,7 @@ class Settings(BaseSettings):
     # How long calls under way may go on after SIGTERM.
     drain_s: float = Field(default=10.0, ge=0, le=300)
 
-    # SHOP_<SERVICE>_ADDR, _DB_URL and _DB_READ_URL as found by `load`, by their full names.
+    # SHOP_<SERVICE>_ADDR and _DB_URL as found by `load`, by their full names.
     per_service: dict[str, str] = Field(default_factory=dict, validation_alias="per_service", repr=False)
 
     @property

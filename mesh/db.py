@@ -211,7 +211,8 @@ def open_engine(url: URL, *, clock: Clock = SYSTEM_CLOCK, pool_size: int = 10) -
 async def create_database(url: URL) -> None:
     """Make the database that `url` names unless it exists. For SQLite, its folder. Idempotent."""
     if url.get_backend_name() == "sqlite":
-        Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
+        # Passwords' hashes and signing keys will lie there.
+        Path(str(url.database)).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         return
     engine = create_async_engine(url.set(database=""), isolation_level="AUTOCOMMIT")
     try:

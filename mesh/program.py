@@ -85,7 +85,7 @@ def kept_secret(data_dir: Path, name: str) -> str:
     """A secret of services that share a data folder on one machine: made once, readable by its owner alone."""
     path = data_dir / name
     if not path.exists():
-        data_dir.mkdir(parents=True, exist_ok=True)
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         draft = data_dir / f".{secrets.token_hex(8)}"
         draft.touch(mode=0o600)
         draft.write_text(secrets.token_hex(32))

@@ -50,6 +50,8 @@ def with_free_ports(settings: MeshSettings) -> MeshSettings:
     ports = {
         name: _bindable(bind, name, getattr(settings.common, name), problems) for name in ("http_port", "grpc_port")
     }
+    if not problems and ports["http_port"] == ports["grpc_port"]:
+        problems.append(f"{PREFIX}HTTP_PORT and {PREFIX}GRPC_PORT: must not be the same")
     # A start that fails for its ports leaves no folder behind.
     problems = problems or data_folder_problems(settings)
     if problems:

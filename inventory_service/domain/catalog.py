@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from inventory_service.domain.paging import aware_time, bounded_int
 from mesh.errors import Failure, Kind
+from mesh.paging import aware_time, bounded_int
 from mesh.validate import Violations
 
 _CATEGORY = re.compile(r"[a-z0-9-]{1,64}", re.ASCII)

@@ -14,12 +14,13 @@ from inventory_service.domain.catalog import (
     product_not_found,
     select,
 )
-from inventory_service.domain.paging import Page, decode_token, page, page_size
 from inventory_service.service.product_cache import ProductCache
 from inventory_service.store import Connection
 from inventory_service.store import products as store
 from mesh.clock import Clock
 from mesh.db import Database
+from mesh.errors import FieldViolation, invalid
+from mesh.paging import Page, decode_token, page, page_size
 from mesh.validate import Violations
 
 _MOST_SKUS = 1000
@@ -28,10 +29,11 @@ _MOST_SKUS = 1000
 class CatalogService:
     """Products. Reading one answers from a cache of a second or so; lists and writes go to the database."""
 
-    def __init__(self, database: Database, cache: ProductCache, *, clock: Clock) -> None:
+    def __init__(self, database: Database, cache: ProductCache, *, clock: Clock, currency: str = "EUR") -> None:
         self._database = database
         self._cache = cache
         self._clock = clock
+        self._currency = currency
 
     async def list_products(
         self, *, page_size_asked: int, page_token: str, category: str, in_stock: bool, q: str, order_by: str
@@ -71,6 +73,7 @@ class CatalogService:
 
     async def create_product(self, draft: Draft) -> Product:
         """Add a product with no stock. Raises ALREADY_EXISTS PRODUCT_EXISTS for a SKU in use."""
+        self._check_currency(draft.facts)
         # Drawn here and not in the transaction: a repeated one recognises its own work.
         etag = self._clock.uuid7()
 
@@ -83,6 +86,8 @@ class CatalogService:
 
     async def update_product(self, change: Change) -> Product:
         """Change a product's fields. Raises NOT_FOUND PRODUCT_NOT_FOUND, ABORTED ETAG_MISMATCH."""
+        if "price" in change.fields:
+            self._check_currency(change.facts)
         etag = self._clock.uuid7()
         product = await self._database.transact("update product", partial(_update, change=change, etag=etag))
         await self._cache.forget(change.sku)
@@ -104,6 +109,13 @@ class CatalogService:
 
         await self._database.transact("delete product", retire)
         await self._cache.forget(sku)
+
+    def _check_currency(self, facts: Facts) -> None:
+        # Nobody could order what is priced in another currency.
+        if facts.price.currency_code != self._currency:
+            raise invalid(
+                FieldViolation("product.price.currency_code", f"must be {self._currency}, the shop's currency")
+            )
 
     async def _read(self, skus: list[str]) -> dict[str, Product]:
         products = await self._cache.get_many(skus)

@@ -6,7 +6,6 @@ from datetime import datetime
 from functools import partial
 
 from inventory_service.domain.catalog import product_not_found
-from inventory_service.domain.paging import Page, aware_time, decode_token, page, page_size
 from inventory_service.domain.stock import Adjust, Adjustments, Movement, Stock
 from inventory_service.service.product_cache import ProductCache
 from inventory_service.store import Connection
@@ -16,6 +15,7 @@ from mesh.channel import current_deadline
 from mesh.clock import Clock
 from mesh.db import Database, now
 from mesh.errors import Failure
+from mesh.paging import Page, aware_time, decode_token, page, page_size
 from mesh.validate import Violations
 
 _MOST_SKUS = 1000

@@ -128,12 +128,18 @@ async def new_product(shop: Shop, units: int, *, price_minor: int = 1000, catego
     return sku
 
 
-async def new_price(shop: Shop, sku: str, price_minor: int, *, currency_code: str = "EUR") -> None:
+async def new_price(shop: Shop, sku: str, price_minor: int) -> None:
     """Change a product's price."""
-    price = Money(currency_code=currency_code, minor_units=price_minor)
+    price = Money(currency_code="EUR", minor_units=price_minor)
     catalog = catalog_pb2_grpc.CatalogServiceStub(shop.channels["inventory"])
     change = catalog_pb2.UpdateProductRequest(product=catalog_pb2.Product(sku=sku, price=price))
     await shop.calls(catalog.UpdateProduct, change)
+
+
+async def retire(shop: Shop, sku: str) -> None:
+    """Take a product off the catalogue."""
+    catalog = catalog_pb2_grpc.CatalogServiceStub(shop.channels["inventory"])
+    await shop.calls(catalog.DeleteProduct, catalog_pb2.DeleteProductRequest(sku=sku))
 
 
 async def stock(shop: Shop, sku: str) -> tuple[int, int]:

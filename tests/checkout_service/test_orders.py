@@ -21,6 +21,7 @@ from tests.checkout_service.shopper import (
     new_product,
     place_order,
     refused,
+    retire,
     state_of,
     stock,
     under_way,
@@ -89,11 +90,11 @@ async def test_a_changed_price_is_refused_with_the_new_total_and_uses_up_no_key(
 
 async def test_what_cannot_be_ordered_is_refused_before_it_is_an_order(shop: Shop) -> None:
     guest, sku = Shopper(shop), await new_product(shop, 5)
-    empty, foreign = str(uuid.uuid4()), await guest.fill(sku)
-    await new_price(shop, sku, 999, currency_code="USD")
+    empty, gone = str(uuid.uuid4()), await guest.fill(sku)
+    await retire(shop, sku)
 
     assert (await refused(guest.place(empty))).reason == "CART_EMPTY"
-    assert (await refused(guest.place(foreign))).reason == "CURRENCY_MISMATCH"
+    assert (await refused(guest.place(gone))).reason == "PRODUCT_NOT_FOUND"
 
 
 async def test_a_customers_cart_is_empty_to_everybody_else(shop: Shop) -> None:

@@ -193,6 +193,19 @@ def test_an_unlawful_product_names_every_field() -> None:
     assert [field.field for field in changed.value.fields] == ["product.weight_grams", "update_mask", "product.name"]
 
 
+async def test_a_price_is_in_the_shops_currency(replica: Replica) -> None:
+    dollars = replace(MUG, price=Money("USD", 100))
+    await replica.put("mug")
+
+    refused = [
+        await refusal(replica.app.catalog.create_product(Draft(sku="cup", facts=dollars))),
+        await refusal(replica.app.catalog.update_product(Change(sku="mug", etag="", facts=dollars, fields=("price",)))),
+    ]
+
+    for failure in refused:
+        assert [field.field for field in failure.fields] == ["product.price.currency_code"]
+
+
 def test_a_folded_name_fits_its_column() -> None:
     column: Any = products.c.name_folded
     longest = max((chr(code) for code in range(0x110000)), key=lambda character: len(character.casefold()))

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from inventory_service.domain.book import Book
-from inventory_service.domain.paging import decode_token, encode_token
 from inventory_service.domain.reservation import (
     EDGES,
     Commit,
@@ -22,6 +21,7 @@ from inventory_service.domain.reservation import (
 )
 from inventory_service.domain.stock import Shelf
 from mesh.errors import Failure
+from mesh.paging import decode_token, encode_token
 from mesh.validate import Violations
 from tests.inventory_service.build import commit, release, reserve
 

@@ -9,6 +9,7 @@ from mesh.config import service_address
 from mesh.errors import ConfigError
 from shopmesh.parts import MeshSettings, read_settings
 from shopmesh.up import with_free_ports
+from tests.support.servers import free_port
 
 ALL_ADDRESSES = "0.0.0.0"  # noqa: S104 - bound only to see whether the port is free
 
@@ -55,3 +56,12 @@ def test_every_port_that_cannot_be_had_is_named(settings: MeshSettings) -> None:
             with_free_ports(settings.changed(http_port=port, grpc_port=port))
 
     assert [problem.split(":")[0] for problem in raised.value.problems] == ["SHOP_HTTP_PORT", "SHOP_GRPC_PORT"]
+
+
+def test_one_port_cannot_serve_both(settings: MeshSettings) -> None:
+    port = free_port()
+
+    with pytest.raises(ConfigError) as raised:
+        with_free_ports(settings.changed(http_port=port, grpc_port=port))
+
+    assert raised.value.problems == ["SHOP_HTTP_PORT and SHOP_GRPC_PORT: must not be the same"]

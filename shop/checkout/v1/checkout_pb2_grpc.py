@@ -117,9 +117,11 @@ class CheckoutServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PlaceOrder(self, request, context):
-        """Order the whole cart and pay. Idempotent by (caller, request_id): every repetition answers the same bytes for
-        ever. ALREADY_EXISTS IDEMPOTENCY_KEY_REUSED when the key came with another request; ABORTED CHECKOUT_IN_PROGRESS
-        when the cart has an order under way; FAILED_PRECONDITION CART_EMPTY or PRICE_CHANGED.
+        """Order the whole cart and pay. Idempotent by (caller, request_id); a guest's caller is the cart. Once the order has
+        ended (PAID, REJECTED, PAYMENT_FAILED, CANCELLED) every repetition answers the same bytes for ever; until then it
+        waits, and answers the present order at its deadline or as soon as payment is pending. ALREADY_EXISTS
+        IDEMPOTENCY_KEY_REUSED when the key came with another request; ABORTED CHECKOUT_IN_PROGRESS when the cart has an
+        order under way; FAILED_PRECONDITION CART_EMPTY, PRICE_CHANGED or CURRENCY_MISMATCH; NOT_FOUND PRODUCT_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

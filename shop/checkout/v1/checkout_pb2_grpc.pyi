@@ -39,9 +39,11 @@ class CheckoutServiceStub:
     QuoteOrder: _grpc.UnaryUnaryMultiCallable[_checkout_pb2.QuoteOrderRequest, _checkout_pb2.Quote]
     """What an order of this cart would cost now. Places nothing."""
     PlaceOrder: _grpc.UnaryUnaryMultiCallable[_checkout_pb2.PlaceOrderRequest, _checkout_pb2.Order]
-    """Order the whole cart and pay. Idempotent by (caller, request_id): every repetition answers the same bytes for
-    ever. ALREADY_EXISTS IDEMPOTENCY_KEY_REUSED when the key came with another request; ABORTED CHECKOUT_IN_PROGRESS
-    when the cart has an order under way; FAILED_PRECONDITION CART_EMPTY or PRICE_CHANGED.
+    """Order the whole cart and pay. Idempotent by (caller, request_id); a guest's caller is the cart. Once the order has
+    ended (PAID, REJECTED, PAYMENT_FAILED, CANCELLED) every repetition answers the same bytes for ever; until then it
+    waits, and answers the present order at its deadline or as soon as payment is pending. ALREADY_EXISTS
+    IDEMPOTENCY_KEY_REUSED when the key came with another request; ABORTED CHECKOUT_IN_PROGRESS when the cart has an
+    order under way; FAILED_PRECONDITION CART_EMPTY, PRICE_CHANGED or CURRENCY_MISMATCH; NOT_FOUND PRODUCT_NOT_FOUND.
     """
     GetOrder: _grpc.UnaryUnaryMultiCallable[_checkout_pb2.GetOrderRequest, _checkout_pb2.Order]
     """Read an order. A guest's order is read by whoever knows its id; a customer's by that customer and operators."""
@@ -78,9 +80,11 @@ class CheckoutServiceAsyncStub(CheckoutServiceStub):
     QuoteOrder: _aio.UnaryUnaryMultiCallable[_checkout_pb2.QuoteOrderRequest, _checkout_pb2.Quote]  # type: ignore[assignment]
     """What an order of this cart would cost now. Places nothing."""
     PlaceOrder: _aio.UnaryUnaryMultiCallable[_checkout_pb2.PlaceOrderRequest, _checkout_pb2.Order]  # type: ignore[assignment]
-    """Order the whole cart and pay. Idempotent by (caller, request_id): every repetition answers the same bytes for
-    ever. ALREADY_EXISTS IDEMPOTENCY_KEY_REUSED when the key came with another request; ABORTED CHECKOUT_IN_PROGRESS
-    when the cart has an order under way; FAILED_PRECONDITION CART_EMPTY or PRICE_CHANGED.
+    """Order the whole cart and pay. Idempotent by (caller, request_id); a guest's caller is the cart. Once the order has
+    ended (PAID, REJECTED, PAYMENT_FAILED, CANCELLED) every repetition answers the same bytes for ever; until then it
+    waits, and answers the present order at its deadline or as soon as payment is pending. ALREADY_EXISTS
+    IDEMPOTENCY_KEY_REUSED when the key came with another request; ABORTED CHECKOUT_IN_PROGRESS when the cart has an
+    order under way; FAILED_PRECONDITION CART_EMPTY, PRICE_CHANGED or CURRENCY_MISMATCH; NOT_FOUND PRODUCT_NOT_FOUND.
     """
     GetOrder: _aio.UnaryUnaryMultiCallable[_checkout_pb2.GetOrderRequest, _checkout_pb2.Order]  # type: ignore[assignment]
     """Read an order. A guest's order is read by whoever knows its id; a customer's by that customer and operators."""
@@ -126,9 +130,11 @@ class CheckoutServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _checkout_pb2.PlaceOrderRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_checkout_pb2.Order, _abc.Awaitable[_checkout_pb2.Order]]:
-        """Order the whole cart and pay. Idempotent by (caller, request_id): every repetition answers the same bytes for
-        ever. ALREADY_EXISTS IDEMPOTENCY_KEY_REUSED when the key came with another request; ABORTED CHECKOUT_IN_PROGRESS
-        when the cart has an order under way; FAILED_PRECONDITION CART_EMPTY or PRICE_CHANGED.
+        """Order the whole cart and pay. Idempotent by (caller, request_id); a guest's caller is the cart. Once the order has
+        ended (PAID, REJECTED, PAYMENT_FAILED, CANCELLED) every repetition answers the same bytes for ever; until then it
+        waits, and answers the present order at its deadline or as soon as payment is pending. ALREADY_EXISTS
+        IDEMPOTENCY_KEY_REUSED when the key came with another request; ABORTED CHECKOUT_IN_PROGRESS when the cart has an
+        order under way; FAILED_PRECONDITION CART_EMPTY, PRICE_CHANGED or CURRENCY_MISMATCH; NOT_FOUND PRODUCT_NOT_FOUND.
         """
 
     @_abc_1.abstractmethod
