@@ -11,6 +11,7 @@ import logging
 import math
 import re
 import secrets
+import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ import grpc
 
 from gateway.body import read_body
 from gateway.errors import JSON, HttpError, UpstreamErrors, Violation, internal, invalid
+from gateway.metrics import CLIENT_GONE, UNMATCHED, Meter
 from gateway.routes import MethodNotAllowedError, Router
 from gateway.transcode import HttpRequest, Transcoder
 from gateway.upstream import Call
@@ -49,12 +51,14 @@ class Endpoint:
 
     transcoder: Transcoder
     call: Call | None
+    meter: Meter
 
 
 @dataclass(slots=True)
 class _Head:
-    """What the headers of a request say."""
+    """What is known of a request: its headers, and which route's meter counts it."""
 
+    meter: Meter
     request_id: str = ""
     content_type: str = ""
     idempotency_key: str = ""
@@ -79,19 +83,23 @@ class Api:
         names = (*PASSED_HEADERS, *forward_headers)
         self._passed: Mapping[bytes, str] = {name.lower().encode(): name.lower() for name in names}
         self._max_body_bytes = max_body_bytes
+        self._unmatched = Meter(UNMATCHED)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        head = _Head()
+        started = time.perf_counter()
+        head = _Head(self._unmatched)
         try:
             status, headers, body = await self._answer(scope, receive, head)
         except ClientGoneError:
+            head.meter.note(scope["method"], CLIENT_GONE, started=started)
             return
         except HttpError as error:
             status, headers, body = answer_of(error)
         except Exception:
             logger.exception("request failed", extra={"request_id": head.request_id})
             status, headers, body = answer_of(internal())
+        head.meter.note(scope["method"], status, started=started)
         headers.append((b"content-length", b"%d" % len(body)))
         headers.append((b"x-request-id", head.request_id.encode()))
         await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -102,6 +110,7 @@ class Api:
     ) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
         self._read_head(scope["headers"], head)
         endpoint, segments = self._route(scope)
+        head.meter = endpoint.meter
         transcoder = endpoint.transcoder
         body = await self._body(scope, receive, endpoint) if head.has_body else b""
         if endpoint.call is None:

@@ -14,9 +14,10 @@ from gateway.api import Api, Endpoint, Receive, Scope, Send
 from gateway.codec import Codec
 from gateway.descriptors import ConfigError, Schema
 from gateway.errors import UpstreamErrors
+from gateway.metrics import Meter
 from gateway.openapi import OpenApi
 from gateway.pages import Pages
-from gateway.routes import Route, Router
+from gateway.routes import MethodNotAllowedError, Route, Router
 from gateway.transcode import Transcoder
 from gateway.upstream import Upstreams
 
@@ -70,17 +71,21 @@ class Gateway:
             config.upstreams, service_config=config.service_config, deadline_s=config.deadline_s
         )
         codec = Codec(schema.pool)
+        router = _router(built, codec, self._upstreams)
         api = Api(
-            _router(built, codec, self._upstreams),
+            router,
             UpstreamErrors(schema.pool, codec.writer),
             forward_headers=config.forward_headers,
             max_body_bytes=config.max_body_bytes,
         )
         document = OpenApi(schema, title=config.title).document(built)
-        self._app = _Shim(api, Pages(document, self._upstreams.not_ready))
+        self._app = _Shim(api, Pages(document, self._upstreams.not_ready, has_home=not _claims_root(router)))
 
     def asgi(self) -> Starlette:
-        """The ASGI app: the API, and /livez, /readyz, /openapi.json and /docs, which are asked first."""
+        """The ASGI app: the API, and /livez, /readyz, /metrics, /openapi.json and /docs, which are asked first.
+
+        `/` leads to /docs, unless a route claims it.
+        """
         return self._app
 
     async def close(self) -> None:
@@ -122,8 +127,16 @@ def _router(built: list[Route], codec: Codec, upstreams: Upstreams) -> Router[En
     router: Router[Endpoint] = Router()
     for route in built:
         call = None if route.method.streaming else upstreams.call(route.method)
-        router.add(route.template, route.rule.http_method, Endpoint(Transcoder(route, codec), call))
+        endpoint = Endpoint(Transcoder(route, codec), call, Meter(route.rule.path))
+        router.add(route.template, route.rule.http_method, endpoint)
     return router
+
+
+def _claims_root(router: Router[Endpoint]) -> bool:
+    try:
+        return router.match("GET", "/") is not None
+    except MethodNotAllowedError:
+        return True
 
 
 def _is_json_object(text: str) -> bool:

@@ -19,6 +19,7 @@ _SET = "google.protobuf.FileDescriptorSet"
 _HTTP = "google.api.http"
 _POLICY = "policy.v1.method"
 _STAGE_PLANNED = 1
+_ACCESS = "ACCESS_"
 
 
 class ConfigError(Exception):
@@ -42,7 +43,10 @@ class HttpRule:
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One RPC. `planned` tells that the contract holds it although nobody serves it yet."""
+    """One RPC. `planned` tells that the contract holds it although nobody serves it yet.
+
+    `access` is who may call it, in the words of policy/v1: public, owner, operator, service; "" without such a rule.
+    """
 
     service: str
     name: str
@@ -52,6 +56,7 @@ class Method:
     client_streaming: bool = False
     server_streaming: bool = False
     planned: bool = False
+    access: str = ""
     rules: tuple[HttpRule, ...] = ()
 
     @property
@@ -136,9 +141,16 @@ def _method(pool: descriptor_pool.DescriptorPool, *, file: str, service: str, pr
         output=pool.FindMessageTypeByName(proto.output_type.removeprefix(".")),
         client_streaming=proto.client_streaming,
         server_streaming=proto.server_streaming,
+        access="" if policy is None else _access(options.Extensions[policy]),
         planned=policy is not None and options.Extensions[policy].stage == _STAGE_PLANNED,
         rules=tuple(_rules(options.Extensions[http])) if http is not None and options.HasExtension(http) else (),
     )
+
+
+def _access(policy: Any) -> str:
+    tiers = policy.DESCRIPTOR.fields_by_name["access"].enum_type.values_by_number
+    known = policy.access and policy.access in tiers
+    return tiers[policy.access].name.removeprefix(_ACCESS).lower() if known else ""
 
 
 def _rules(proto: Any) -> Iterable[HttpRule]:

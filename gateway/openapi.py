@@ -19,6 +19,10 @@ from gateway.template import MANY, Template
 
 _ERROR = "Error"
 _KEY_FIELD = "request_id"
+_BEARER = {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}
+_TOKEN: Mapping[str, Any] = {"bearer": []}
+# By access; whoever is named otherwise needs a token.
+_SECURITY: Mapping[str, Sequence[Mapping[str, Any]]] = {"": (), "public": (), "owner": ({}, _TOKEN)}
 _METHODS = ("GET", "PUT", "POST", "DELETE", "OPTIONS", "HEAD", "PATCH", "TRACE")
 
 
@@ -47,8 +51,13 @@ class OpenApi:
             "info": {"title": self._title, "version": "1"},
             "tags": [self._tag(service) for service in services],
             "paths": self._paths,
-            "components": {"schemas": {_ERROR: ERROR, **self._schemas.components}},
+            "components": self._components(served),
         }
+
+    def _components(self, served: Iterable[Route]) -> Mapping[str, Any]:
+        guarded = any(route.method.access for route in served)
+        schemas = {_ERROR: ERROR, **self._schemas.components}
+        return {"schemas": schemas, **({"securitySchemes": _BEARER} if guarded else {})}
 
     def _tag(self, service: str) -> Mapping[str, str]:
         text = self._comments.get(service)
@@ -75,12 +84,20 @@ class OpenApi:
                 "default": {"description": "Not OK", "content": _json({"$ref": f"#/components/schemas/{_ERROR}"})},
             },
         }
-        text = self._comments.get(method.full_name, "")
-        if text:
-            operation |= {"summary": text.partition(". ")[0].rstrip("."), "description": text}
+        operation |= self._texts(method)
+        security = _SECURITY.get(method.access, (_TOKEN,))
+        if security:
+            operation["security"] = list(security)
         if rule.body:
             operation["requestBody"] = {"content": self._request(route)}
         return operation
+
+    def _texts(self, method: descriptors.Method) -> Mapping[str, str]:
+        text = self._comments.get(method.full_name, "")
+        summary = {"summary": text.partition(". ")[0].rstrip(".")} if text else {}
+        tier = f"Access: {method.access}." if method.access else ""
+        description = "\n\n".join(part for part in (text, tier) if part)
+        return summary | ({"description": description} if description else {})
 
     def _path_parameters(self, route: Route, names: Sequence[str]) -> Iterator[Mapping[str, Any]]:
         fields = _wildcard_fields(route)

@@ -1,4 +1,4 @@
-"""The pages that every shim has: liveness, readiness, the OpenAPI document and its viewer from local files."""
+"""The pages that every shim has: liveness, readiness, metrics, the OpenAPI document and its viewer from local files."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from importlib import resources
 from typing import Any
 
 import orjson
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from gateway.api import answer_of, method_not_allowed, not_found
@@ -40,10 +41,11 @@ NotReady = Callable[[], Awaitable[Mapping[str, str]]]
 class Pages:
     """The pages' routes and the handlers of their errors, for Starlette."""
 
-    def __init__(self, document: Mapping[str, Any], not_ready: NotReady) -> None:
-        """`not_ready` answers the services that are not ready and their states."""
+    def __init__(self, document: Mapping[str, Any], not_ready: NotReady, *, has_home: bool) -> None:
+        """`not_ready` answers the services that are not ready and their states; `has_home` adds `/`."""
         self._document = orjson.dumps(document)
         self._not_ready = not_ready
+        self._has_home = has_home
 
     @property
     def routes(self) -> list[BaseRoute]:
@@ -51,9 +53,11 @@ class Pages:
         return [
             Route("/livez", self._livez),
             Route("/readyz", self._readyz),
+            Route("/metrics", _metrics),
             Route("/openapi.json", self._openapi),
             Route("/docs", _asset("index.html", "text/html")),
             *(Route(f"/docs/{name}", _asset(name, kind)) for name, kind in _ASSETS.items()),
+            *([Route("/", _home)] if self._has_home else []),
         ]
 
     @property
@@ -72,6 +76,15 @@ class Pages:
 
     async def _openapi(self, _: Request) -> Response:
         return Response(self._document, media_type=_JSON)
+
+
+async def _home(_: Request) -> Response:
+    return RedirectResponse("/docs")
+
+
+async def _metrics(_: Request) -> Response:
+    """All that this process measures, whoever in it measures it."""
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
 
 def _asset(name: str, media_type: str) -> Callable[[Request], Awaitable[Response]]:

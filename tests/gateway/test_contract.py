@@ -50,6 +50,7 @@ def test_every_operation_and_parameter_is_described(schema: Schema, routes: list
         for operation in path.values():
             assert operation["description"]
             assert all(parameter.get("description") for parameter in operation["parameters"])
+            assert "Access: " in operation["description"]
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "gateway").glob("*.py")), ids=lambda one: one.name)

@@ -12,6 +12,7 @@ from gateway.api import Api, Endpoint
 from gateway.codec import Codec
 from gateway.descriptors import load
 from gateway.errors import HTTP_CODES, UpstreamErrors, Violation, invalid
+from gateway.metrics import Meter
 from gateway.routes import Router, build
 from gateway.transcode import Transcoder
 from tests.gateway.probe import SERVICE, reason_of
@@ -87,6 +88,7 @@ def _api(descriptor_set: bytes, call: Callable[..., Awaitable[None]]) -> Api:
     codec = Codec(schema.pool)
     router: Router[Endpoint] = Router()
     for route in build(schema, [SERVICE])[0]:
-        router.add(route.template, route.rule.http_method, Endpoint(Transcoder(route, codec), call))
+        endpoint = Endpoint(Transcoder(route, codec), call, Meter(route.rule.path))
+        router.add(route.template, route.rule.http_method, endpoint)
     errors = UpstreamErrors(schema.pool, codec.writer)
     return Api(router, errors, forward_headers=(), max_body_bytes=1000)

@@ -1,5 +1,7 @@
 """The OpenAPI document of the probe."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,7 +10,9 @@ from openapi_spec_validator import validate
 from gateway.descriptors import load
 from gateway.openapi import OpenApi
 from gateway.routes import build
-from tests.gateway.probe import SERVICE
+from tests.gateway.probe import HERE, SERVICE, compile_protos
+
+PROBE = HERE / "probe.proto"
 
 
 @pytest.fixture(scope="module")
@@ -58,3 +62,34 @@ def test_comments_become_descriptions(document: Any) -> None:
     number = document["components"]["schemas"]["probe.v1.Everything"]["properties"]["bigNumber"]
     assert number["type"] == "string"
     assert number["description"] == "64 bits."
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "tier", "security"),
+    [
+        ("/v1/things/{thing.name}", "get", "public", None),
+        ("/v1/things/mine", "get", "owner", [{}, {"bearer": []}]),
+        ("/v1/things/{thing.name}", "patch", "operator", [{"bearer": []}]),
+        ("/v1/files/{text}", "get", "service", [{"bearer": []}]),
+    ],
+)
+def test_access_says_who_needs_a_token(document: Any, path: str, method: str, tier: str, security: Any) -> None:
+    operation = document["paths"][path][method]
+    assert operation.get("security") == security
+    assert operation["description"].endswith(f"\n\nAccess: {tier}.")
+    assert "Access" not in operation["summary"]
+    assert document["components"]["securitySchemes"] == {
+        "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
+    }
+
+
+def test_without_access_rules_there_is_no_security(tmp_path: Path) -> None:
+    proto = re.sub(r"option \(policy.*;|import \"policy.*;", "", PROBE.read_text())
+    schema = load(compile_protos(tmp_path, open=proto))
+    document: Any = OpenApi(schema, title="Open").document(build(schema, [SERVICE])[0])
+    validate(document)
+    assert "securitySchemes" not in document["components"]
+    for path in document["paths"].values():
+        for operation in path.values():
+            assert "security" not in operation
+            assert "Access:" not in operation["description"]
