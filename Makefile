@@ -11,6 +11,7 @@ DEV := .venv/.installed-dev
 
 # Where `make load` and `make demo` find the mesh, and how hard they push.
 HOST ?= http://127.0.0.1:8080
+GRPC ?= 127.0.0.1:50051
 USERS ?= 50
 SECONDS ?= 25
 
@@ -31,24 +32,26 @@ run: $(RUN) ## Start everything: REST on 127.0.0.1:8080, gRPC on 127.0.0.1:50051
 demo: $(RUN) ## Let customers shop in a running mesh, then compare and audit (ARGS="--customers 200")
 	$(BIN)/shopmesh emulate $(ARGS)
 
-load: $(DEV) ## Load a running mesh with locust and print its table (HOST, USERS, SECONDS)
-	$(BIN)/locust --locustfile tests/load/locustfile.py --host $(HOST) --headless --only-summary \
+load: $(DEV) ## Load a running mesh with locust and print its table (HOST, GRPC, USERS, SECONDS)
+	SHOP_TEST_GRPC=$(GRPC) $(BIN)/locust --locustfile tests/load/locustfile.py --host $(HOST) --headless --only-summary \
 	  --users $(USERS) --spawn-rate $(USERS) --run-time $(SECONDS)s --stop-timeout 15 --check-fail-ratio 0.01
 
 test: $(DEV) ## Run all tests; installs MariaDB, Redis and kubectl if missing (ARGS="-k cart")
 	scripts/install-debian.sh
 	$(BIN)/python -m pytest -n 2 $(ARGS)
 
-check: $(DEV) ## Lint, types, import rules, drift of generated code, the contract's style
+check: $(DEV) ## Lint, types, import rules, drift of what is generated, the contract's style
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python protos/generate.py --check
+	$(BIN)/python docs/diagrams.py --check
 	$(BIN)/buf lint shop/descriptor_set.binpb --config buf.yaml
 
-protos: $(DEV) ## Generate policy/ and shop/ from protos/
+protos: $(DEV) ## Generate policy/ and shop/ from protos/, and what docs/ draws from the code
 	$(BIN)/python protos/generate.py
+	$(BIN)/python docs/diagrams.py
 
 clean: ## Remove .venv and caches; data under .data/ stays
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info

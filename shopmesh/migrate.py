@@ -28,7 +28,7 @@ def data_folder_problems(settings: MeshSettings) -> list[str]:
         return []
     folder = settings.common.data_dir
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         return [f"SHOP_DATA_DIR: {folder}: {os.strerror(error.errno or 0)}"]
     return [] if os.access(folder, os.W_OK | os.X_OK) else [f"SHOP_DATA_DIR: {folder}: cannot be written to"]

@@ -2,6 +2,8 @@
 
 import os
 import socket
+import stat
+from pathlib import Path
 
 import pytest
 
@@ -65,3 +67,11 @@ def test_one_port_cannot_serve_both(settings: MeshSettings) -> None:
         with_free_ports(settings.changed(http_port=port, grpc_port=port))
 
     assert raised.value.problems == ["SHOP_HTTP_PORT and SHOP_GRPC_PORT: must not be the same"]
+
+
+def test_the_data_folder_is_its_owners_alone(settings: MeshSettings, tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "data"
+
+    with_free_ports(settings.changed(data_dir=folder))
+
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
