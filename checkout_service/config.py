@@ -9,7 +9,7 @@ class CheckoutSettings(Settings):
     """SHOP_* variables that only checkout reads."""
 
     # Secrets with which payment webhooks may be signed, comma-separated; the first signs what the simulator sends.
-    webhook_secrets: str | None = None
+    webhook_secrets: str | None = Field(default=None, pattern=r"[^,\s]")
     # The one currency that orders are placed in.
     currency: str = Field(default="EUR", pattern="^[A-Z]{3}$")
     # How long a customer whose payment is pending has to pay, and stock stays held for it: with what follows, a day at

@@ -161,6 +161,8 @@ class Saga:
     epoch: int
     owner: str
     attempts: int = 0
+    # How often an authorization was sent that got no answer; asking for it does not count.
+    authorizations: int = 0
     last_error: str = ""
     # When the present state is given up (the customer's time to pay), and when the next try is due: db.now().
     deadline: datetime | None = None
@@ -240,7 +242,7 @@ def gives_up(saga: Saga, *, at: datetime, patience: Patience) -> bool:
     """Whether the present state has been tried long or often enough to give up."""
     if saga.state not in CAN_GIVE_UP:
         return False
-    if saga.state is SagaState.AUTHORIZING and saga.attempts >= patience.authorizations:
+    if saga.state is SagaState.AUTHORIZING and saga.authorizations >= patience.authorizations:
         return True
     return saga.deadline is not None and at >= saga.deadline
 
@@ -266,6 +268,7 @@ def _moved(saga: Saga, step: Step, report: Report, *, at: datetime, patience: Pa
         state=step.state,
         owner="" if rests else saga.owner,
         attempts=attempts,
+        authorizations=saga.authorizations + (unknown and saga.state is SagaState.AUTHORIZING),
         last_error=report.error if unknown else "",
         deadline=at + patience.payment if step.state is SagaState.AWAITING_PAYMENT else saga.deadline,
         next_attempt_time=at + _pause(attempts, patience) if unknown else None,

@@ -308,6 +308,7 @@ def _saga(row: Row[Any]) -> Saga:
         epoch=row.epoch,
         owner=row.owner,
         attempts=row.attempts,
+        authorizations=row.authorizations,
         last_error=row.last_error,
         deadline=row.deadline,
         next_attempt_time=row.next_attempt_time,

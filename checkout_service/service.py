@@ -89,11 +89,11 @@ class CheckoutService:
         ends_at = self._ends_at(deadline)
         key = await self._keys.submit(request.key, deadline=deadline)
         if key is None:
-            placed = await self._place_new(request, deadline=deadline)
+            placed = await self._place_or_find(request, deadline=deadline)
             if isinstance(placed, Course):
                 self._engine.adopt(placed)
                 return await self._answer_of(placed.order.order_id, request.key, ends_at)
-            key = await self._keys.submit(request.key)
+            key = placed
         if key is None:
             # Its first bearer was refused in the meantime and gave it back.
             raise unavailable(
@@ -161,6 +161,17 @@ class CheckoutService:
         if saga is None:
             raise Failure(Kind.NOT_FOUND, "SAGA_NOT_FOUND", "There is no such saga.")
         return saga
+
+    async def _place_or_find(self, request: PlaceOrder, *, deadline: float | None) -> Course | Key | None:
+        """The new order; or its key, if the same request was placed elsewhere meanwhile and left nothing to buy."""
+        try:
+            placed = await self._place_new(request, deadline=deadline)
+        except Failure:
+            key = await self._keys.submit(request.key)
+            if key is None:
+                raise
+            return key
+        return placed if isinstance(placed, Course) else await self._keys.submit(request.key)
 
     async def _place_new(self, request: PlaceOrder, *, deadline: float | None) -> Course | KeyTaken:
         await self._engine.until_ready()

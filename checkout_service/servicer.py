@@ -35,7 +35,7 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 _COUNTRY = re.compile(r"[A-Z]{2}", re.ASCII)
 _CURRENCY = re.compile(r"[A-Z]{3}", re.ASCII)
 # What a client mistakes for a token when it sends the card itself (ISO/IEC 7812: 12 to 19 digits).
-_CARD_NUMBER = re.compile(r"(?:\d[ -]?){12,19}", re.ASCII)
+_CARD_NUMBER = re.compile(r"\W*(?:\d\W*){12,19}", re.ASCII)
 _MOST_AMOUNT = 10**15
 
 

@@ -246,6 +246,7 @@ def saga_row(saga: Saga) -> dict[str, Any]:
         "epoch": saga.epoch,
         "owner": saga.owner,
         "attempts": saga.attempts,
+        "authorizations": saga.authorizations,
         "last_error": saga.last_error,
         "deadline": saga.deadline,
         "next_attempt_time": saga.next_attempt_time,

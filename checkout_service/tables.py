@@ -139,6 +139,7 @@ sagas = Table(
     Column("epoch", BigInteger, nullable=False),
     Column("owner", ID, nullable=False),
     Column("attempts", Integer, nullable=False),
+    Column("authorizations", Integer, nullable=False),
     Column("last_error", String(200), nullable=False),
     Column("deadline", Utc(), nullable=True),
     Column("next_attempt_time", Utc(), nullable=True),

@@ -18,7 +18,9 @@ from mesh.validate import Violations
 TOLERANCE_S = 300
 _SIGNATURE = re.compile(r"t=(\d{1,12})((?:,v1=[0-9a-f]{64}){1,8})")
 
-# The last word of an event's type, such as "succeeded" of "payment.succeeded".
+# An event's type is a subject and a word, such as "payment.succeeded". One about anything else, such as a refund or a
+# payout, means nothing to a saga.
+_SUBJECTS = frozenset({"payment", "payment_intent"})
 _KINDS: Mapping[str, PaymentEventKind] = {
     "succeeded": PaymentEventKind.SUCCEEDED,
     "success": PaymentEventKind.SUCCEEDED,
@@ -70,7 +72,8 @@ def parse(body: bytes) -> PaymentEvent:
         else:
             violations.identifier(name, value, optional=name == "payment_id")
     violations.raise_if_any()
-    kind = _KINDS.get(values["type"].rpartition(".")[2], PaymentEventKind.OTHER)
+    subject, _, word = values["type"].partition(".")
+    kind = _KINDS.get(word, PaymentEventKind.OTHER) if subject in _SUBJECTS else PaymentEventKind.OTHER
     return PaymentEvent(values["id"], kind, values["order_id"], values["payment_id"])
 
 

@@ -117,7 +117,7 @@ class JsonReader:
 
         def read(value: Any, message: Any, path: str, found: Findings) -> None:
             if type(value) is not dict:
-                found.add(path, "must be an object")
+                found.add(path or "body", "must be an object")
                 return
             if found.depth == MAX_DEPTH:
                 found.add(path, "nests too deep")
@@ -188,7 +188,7 @@ class JsonReader:
 
         def read(value: Any, message: Any, path: str, found: Findings) -> None:
             if type(value) is not dict:
-                found.add(path, "must be an object")
+                found.add(path or "body", "must be an object")
                 return
             items = getattr(message, name)
             for text, item in value.items():

@@ -64,6 +64,9 @@ class GrpcHost:
                 # A second process on the same port is a mistake, not load balancing.
                 ("grpc.so_reuseport", 0),
                 ("grpc.max_receive_message_length", 16 << 20),
+                # As much as the gateway lets in; past 8 KiB gRPC's default refuses some with words of its own.
+                ("grpc.max_metadata_size", 64 << 10),
+                ("grpc.absolute_max_metadata_size", 128 << 10),
                 # Clients come back now and then, so that new replicas get their share.
                 ("grpc.max_connection_age_ms", 300_000),
                 ("grpc.max_connection_age_grace_ms", 30_000),

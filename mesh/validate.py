@@ -44,7 +44,9 @@ class Violations:
             self.add(field, f"must be between {low} and {high}")
 
     def text(self, field: str, value: str, *, most: int, least: int = 0) -> None:
-        """Text of `least` to `most` characters."""
+        """Text of `least` to `most` characters, none of them NUL, which databases disagree about."""
+        if "\0" in value:
+            self.add(field, "must not contain the character NUL")
         if not least <= len(value) <= most:
             bounds = f"{least} to {most}" if least else f"at most {most}"
             self.add(field, f"must have {bounds} characters")

@@ -7,12 +7,17 @@ from typing import Any
 import pytest
 
 from checkout_service import tables
+from checkout_service.app import build
+from checkout_service.config import CheckoutSettings
+from checkout_service.domain import Destination, PlaceOrder
 from checkout_service.payments.tables import payments
+from checkout_service.store import Key
 from mesh.errors import Kind
+from mesh.program import open_kit
 from shop.checkout.v1 import checkout_pb2 as pb
 from shop.type.v1.money_pb2 import Money
 from tests.checkout_service.records import rows
-from tests.checkout_service.shop import Shop, answered
+from tests.checkout_service.shop import SERVICE_CONFIG, Shop, answered
 from tests.checkout_service.shopper import (
     Shopper,
     customer,
@@ -220,3 +225,27 @@ async def assert_done(shop: Shop, order: pb.Order) -> None:
     assert (entry["payment_id"], entry["state"], entry["currency_code"]) == (order.payment_id, "CAPTURED", "EUR")
     assert entry["amount_minor"] == entry["captured_minor"] == order.total.minor_units
     assert entry["refunded_minor"] == 0
+
+
+async def test_a_request_that_was_placed_elsewhere_meanwhile_finds_its_order_and_no_empty_cart(shop: Shop) -> None:
+    guest, sku = Shopper(shop), await new_product(shop, 5)
+    cart_id = await guest.fill(sku)
+    order = await guest.place(cart_id, key="k")
+    late = PlaceOrder(
+        caller_id="", cart_id=cart_id, request_id="k", payment_token="tok_ok", destination=Destination("DE", "", "here")
+    )
+
+    # Another process had looked the key up before that order was placed, and goes on from there.
+    settings = shop.settings("checkout")
+    assert isinstance(settings, CheckoutSettings)
+    kit = open_kit(settings, SERVICE_CONFIG)
+    other = await build(settings, kit)
+    await other.start()
+    try:
+        found = await other.service._place_or_find(late, deadline=None)
+    finally:
+        await other.stop()
+        await kit.channels.close()
+
+    assert isinstance(found, Key)
+    assert found.order_id == order.order_id

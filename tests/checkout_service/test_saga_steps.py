@@ -48,9 +48,18 @@ def test_sending_an_authorization_again_keeps_the_count_of_tries() -> None:
 
 
 def test_an_authorization_is_given_up_after_three_tries() -> None:
-    tried = [course(SagaState.AUTHORIZING, attempts=n).saga for n in range(5)]
+    tried = [course(SagaState.AUTHORIZING, authorizations=n).saga for n in range(5)]
 
     assert [gives_up(saga, at=NOON, patience=PATIENCE) for saga in tried] == [False, False, False, True, True]
+
+
+def test_asking_in_vain_for_an_authorization_is_not_sending_it() -> None:
+    outage = [Outcome.UNKNOWN] * 20
+
+    saga = after(course(SagaState.AUTHORIZING), *outage, Outcome.NOT_FOUND).saga
+
+    assert (saga.state, saga.attempts, saga.authorizations) == (SagaState.AUTHORIZING, 20, 1)
+    assert not gives_up(saga, at=LATER, patience=PATIENCE)
 
 
 @pytest.mark.parametrize(

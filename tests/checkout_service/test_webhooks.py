@@ -94,12 +94,17 @@ def test_an_event_is_taken_from_its_body() -> None:
         ("payment_intent.succeeded", PaymentEventKind.SUCCEEDED),
         ("payment.failed", PaymentEventKind.FAILED),
         ("payment.cancelled", PaymentEventKind.CANCELLED),
-        ("failed", PaymentEventKind.FAILED),
         ("payment.updated", PaymentEventKind.OTHER),
+        ("payment", PaymentEventKind.OTHER),
         ("succeeded.payment", PaymentEventKind.OTHER),
+        ("refund.succeeded", PaymentEventKind.OTHER),
+        ("refund.failed", PaymentEventKind.OTHER),
+        ("payout.paid", PaymentEventKind.OTHER),
+        ("payment.refund.succeeded", PaymentEventKind.OTHER),
+        ("failed", PaymentEventKind.OTHER),
     ],
 )
-def test_the_last_word_of_the_type_tells_what_happened(kind: str, meaning: PaymentEventKind) -> None:
+def test_only_an_event_about_the_payment_tells_what_happened_to_it(kind: str, meaning: PaymentEventKind) -> None:
     assert parse(json.dumps({"id": "e", "type": kind, "order_id": "o"}).encode()).kind is meaning
 
 

@@ -246,7 +246,7 @@ async def test_what_is_not_json_is_400(client: httpx.AsyncClient, body: bytes) -
         ('{"time": 5}', "time"),
         ('{"text": "\\ud800"}', "text"),
         ('{"\\ud800": 1}', "\\ud800"),
-        ("[]", ""),
+        ("[]", "body"),
         ('{"inner":' * 101 + "{}" + "}" * 101, ".".join(["inner"] * 100)),
     ],
 )

@@ -153,6 +153,7 @@ def _sagas() -> None:
         sa.Column("epoch", sa.BigInteger, nullable=False),
         sa.Column("owner", ID, nullable=False),
         sa.Column("attempts", sa.Integer, nullable=False),
+        sa.Column("authorizations", sa.Integer, nullable=False),
         sa.Column("last_error", sa.String(200), nullable=False),
         sa.Column("deadline", Utc(), nullable=True),
         sa.Column("next_attempt_time", Utc(), nullable=True),

@@ -192,7 +192,8 @@ class CheckoutServiceServicer:
 
     def ReceivePaymentEvent(self, request, context):
         """Payment events: the raw body {id, type, order_id, payment_id}, signed in the header
-        `Shop-Signature: t=<unix>,v1=<hex hmac-sha256 of "t.body">`. Idempotent by the event's id.
+        `Shop-Signature: t=<unix>,v1=<hex hmac-sha256 of "t.body">`. Idempotent by the event's id. The types that count are
+        payment.succeeded, payment.failed and payment.cancelled; others, and events about no order of ours, are stored only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -65,7 +65,8 @@ class CheckoutServiceStub:
     """Totals, times and counts over all orders."""
     ReceivePaymentEvent: _grpc.UnaryUnaryMultiCallable[_httpbody_pb2.HttpBody, _checkout_pb2.ReceiveEventResponse]
     """Payment events: the raw body {id, type, order_id, payment_id}, signed in the header
-    `Shop-Signature: t=<unix>,v1=<hex hmac-sha256 of "t.body">`. Idempotent by the event's id.
+    `Shop-Signature: t=<unix>,v1=<hex hmac-sha256 of "t.body">`. Idempotent by the event's id. The types that count are
+    payment.succeeded, payment.failed and payment.cancelled; others, and events about no order of ours, are stored only.
     """
     ReceiveDeliveryEvent: _grpc.UnaryUnaryMultiCallable[_httpbody_pb2.HttpBody, _checkout_pb2.ReceiveEventResponse]
     """Delivery events, in the same form as payment events."""
@@ -106,7 +107,8 @@ class CheckoutServiceAsyncStub(CheckoutServiceStub):
     """Totals, times and counts over all orders."""
     ReceivePaymentEvent: _aio.UnaryUnaryMultiCallable[_httpbody_pb2.HttpBody, _checkout_pb2.ReceiveEventResponse]  # type: ignore[assignment]
     """Payment events: the raw body {id, type, order_id, payment_id}, signed in the header
-    `Shop-Signature: t=<unix>,v1=<hex hmac-sha256 of "t.body">`. Idempotent by the event's id.
+    `Shop-Signature: t=<unix>,v1=<hex hmac-sha256 of "t.body">`. Idempotent by the event's id. The types that count are
+    payment.succeeded, payment.failed and payment.cancelled; others, and events about no order of ours, are stored only.
     """
     ReceiveDeliveryEvent: _aio.UnaryUnaryMultiCallable[_httpbody_pb2.HttpBody, _checkout_pb2.ReceiveEventResponse]  # type: ignore[assignment]
     """Delivery events, in the same form as payment events."""
@@ -216,7 +218,8 @@ class CheckoutServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_checkout_pb2.ReceiveEventResponse, _abc.Awaitable[_checkout_pb2.ReceiveEventResponse]]:
         """Payment events: the raw body {id, type, order_id, payment_id}, signed in the header
-        `Shop-Signature: t=<unix>,v1=<hex hmac-sha256 of "t.body">`. Idempotent by the event's id.
+        `Shop-Signature: t=<unix>,v1=<hex hmac-sha256 of "t.body">`. Idempotent by the event's id. The types that count are
+        payment.succeeded, payment.failed and payment.cancelled; others, and events about no order of ours, are stored only.
         """
 
     @_abc_1.abstractmethod
