@@ -197,6 +197,13 @@ async def test_no_text_of_an_exception_reaches_a_client(guest: Shopper) -> None:
             assert word not in answer.text
 
 
+async def test_text_with_a_nul_is_named(guest: Shopper) -> None:
+    answer = await guest.send("GET", "/v1/products?q=%00")
+
+    assert error_of(answer)[:2] == (400, "INVALID_ARGUMENT")
+    assert fields_of(answer) == {"q"}
+
+
 async def test_a_customer_cannot_register_twice_or_with_nonsense(guest: Shopper) -> None:
     account = {"email": f"{uuid.uuid4().hex}@example.com", "password": "long enough"}
     ok(await guest.send("POST", "/v1/customers", account))
