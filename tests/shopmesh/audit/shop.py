@@ -273,6 +273,7 @@ def _saga_row(saga_id: str, state: str, owner: str) -> dict[str, Any]:
         "epoch": 1,
         "owner": owner,
         "attempts": 0,
+        "authorizations": 0,
         "last_error": "",
         "fails_as_state": "",
         "fails_as_reason": "",
