@@ -168,7 +168,7 @@ async def test_a_repeated_request_answers_that_its_payment_is_pending_and_then_i
 
 
 async def test_a_payment_that_stays_pending_fails_by_itself(tmp_path: Path) -> None:
-    async with running_shop(Shop(tmp_path, {}, payment_timeout_s=1)) as shop:
+    async with running_shop(Shop(tmp_path, {}, payment_timeout_s=4)) as shop:
         order_id, payment_id, sku = await pending(shop)
 
         order = await Shopper(shop).order_in(order_id, "PAYMENT_FAILED")
@@ -181,7 +181,7 @@ async def test_a_payment_that_stays_pending_fails_by_itself(tmp_path: Path) -> N
 
 
 async def test_a_success_that_arrived_in_time_counts_however_late_it_is_read(tmp_path: Path) -> None:
-    async with running_shop(Shop(tmp_path, {}, payment_timeout_s=2)) as shop:
+    async with running_shop(Shop(tmp_path, {}, payment_timeout_s=4)) as shop:
         order_id, payment_id, _ = await pending(shop)
         await shop.stop("checkout")
         await put_event(shop, order_id, payment_id)

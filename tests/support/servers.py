@@ -173,7 +173,9 @@ class MariaDb(Server):
         with self._log() as log:
             command = [self._program("mariadb-install-db"), "--no-defaults", f"--datadir={self.folder / 'data'}"]
             options = ["--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve"]
-            done = subprocess.run([*command, *options, *self._as_root()], stdout=log, stderr=log, check=False)
+            done = subprocess.run(
+                [*command, *options, *self._as_root()], stdout=log, stderr=log, check=False, env=self._environment()
+            )
         if done.returncode != 0:
             raise ServerError(f"mariadb-install-db failed:\n{self._log_tail()}")
         user = "'shop'@'%'"
@@ -183,10 +185,20 @@ class MariaDb(Server):
         ]
         self._init_file.write_text("\n".join(statements))
 
+    def _environment(self) -> dict[str, str]:
+        return {**os.environ, "TMPDIR": str(self._scratch())}
+
+    def _scratch(self) -> Path:
+        """A folder of its own for temporary tables: a server that starts deletes those that it finds, whose-ever."""
+        scratch = self.folder / "tmp"
+        scratch.mkdir(parents=True, exist_ok=True)
+        return scratch
+
     def _command(self) -> list[str]:
         return [
             self._program("mariadbd"),
             "--no-defaults",
+            f"--tmpdir={self._scratch()}",
             f"--datadir={self.folder / 'data'}",
             f"--init-file={self._init_file}",
             # Relative to the data folder: a socket's path may have 107 characters, a temporary folder's has more.
