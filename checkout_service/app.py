@@ -13,10 +13,14 @@ from checkout_service.commands import Commands
 from checkout_service.config import CheckoutSettings
 from checkout_service.engine import Engine
 from checkout_service.lease import Lease
+from checkout_service.payment_checks import PaymentChecks
 from checkout_service.payments.simulator import PaymentSimulator, SendWebhook
 from checkout_service.saga import Patience
+from checkout_service.saga_service import SagaService
+from checkout_service.saga_servicer import SagaServicer
 from checkout_service.service import CheckoutService, Terms
-from checkout_service.servicer import SIGNATURE_HEADER, CheckoutServicer, SagaServicer, encode_order
+from checkout_service.servicer import SIGNATURE_HEADER, CheckoutServicer, encode_order
+from checkout_service.wishes import Desk
 from mesh import status
 from mesh.clock import Clock
 from mesh.config import database_url, service_address
@@ -50,15 +54,19 @@ async def build(settings: CheckoutSettings, kit: Kit) -> "CheckoutApp":
     provider = PaymentSimulator(book, kit.clock, _webhook_sender(own_channel, secrets[0], kit.clock))
     payment_timeout = timedelta(seconds=settings.payment_timeout_s)
     patience = Patience(payment=payment_timeout)
+    commands = Commands(inventory, carts, provider, payment_timeout=payment_timeout)
     engine = Engine(
         database,
-        Commands(inventory, carts, provider, payment_timeout=payment_timeout),
+        commands,
         Lease(database, kit.clock),
+        PaymentChecks(database, provider),
         encode=encode_order,
         patience=patience,
+        clock=kit.clock,
     )
+    desk = Desk(database=database, owner=engine.owner, encode=encode_order, patience=patience)
     terms = Terms(currency_code=settings.currency, wait_s=settings.place_order_wait_s, webhook_secrets=secrets)
-    service = CheckoutService(database, engine, carts, catalog, terms=terms, patience=patience, clock=kit.clock)
+    service = CheckoutService(database, engine, carts, catalog, terms=terms, desk=desk, clock=kit.clock)
     return CheckoutApp(
         database=database,
         book=book,
@@ -66,6 +74,7 @@ async def build(settings: CheckoutSettings, kit: Kit) -> "CheckoutApp":
         provider=provider,
         engine=engine,
         service=service,
+        sagas=SagaService(desk, engine, commands, kit.clock),
     )
 
 
@@ -87,6 +96,7 @@ class CheckoutApp:
         provider: PaymentSimulator,
         engine: Engine,
         service: CheckoutService,
+        sagas: SagaService,
     ) -> None:
         self._database = database
         self._book = book
@@ -94,11 +104,12 @@ class CheckoutApp:
         self._provider = provider
         self._engine = engine
         self.service = service
+        self._sagas = sagas
 
     def register(self, server: grpc.aio.Server) -> None:
         """Add the servicers."""
         checkout_pb2_grpc.add_CheckoutServiceServicer_to_server(CheckoutServicer(self.service), server)
-        saga_pb2_grpc.add_SagaServiceServicer_to_server(SagaServicer(self.service), server)
+        saga_pb2_grpc.add_SagaServiceServicer_to_server(SagaServicer(self._sagas), server)
 
     async def start(self) -> None:
         """Take the lease, recover sagas, watch the inbox."""

@@ -24,8 +24,12 @@ _PAYMENT_OUTCOMES: Mapping[PaymentStatus, Outcome] = {
     PaymentStatus.NOT_FOUND: Outcome.NOT_FOUND,
     PaymentStatus.CAPTURED: Outcome.CAPTURED,
     PaymentStatus.CAPTURE_REFUSED: Outcome.CAPTURE_REFUSED,
+    PaymentStatus.REFUNDED: Outcome.REFUNDED,
+    PaymentStatus.REFUND_REFUSED: Outcome.REFUND_REFUSED,
     PaymentStatus.UNKNOWN: Outcome.UNKNOWN,
 }
+# Nothing is set aside or taken any more.
+_VOID = frozenset({PaymentStatus.CANCELLED, PaymentStatus.DECLINED, PaymentStatus.REFUNDED})
 
 
 class StaleCoordinatorError(Exception):
@@ -58,6 +62,8 @@ class Commands:
             SagaState.SETTLING: self._settle,
             SagaState.VOIDING: self._void,
             SagaState.RELEASING: self._release,
+            SagaState.RETURNING: self._release,
+            SagaState.REFUNDING: self._refund,
         }
 
     async def run(self, course: Course, *, at: datetime) -> Report:
@@ -66,6 +72,10 @@ class Commands:
             return await self._by_state[course.saga.state](course, at)
         except Failure as failure:
             return _report(failure)
+
+    async def payment_status(self, order_id: str) -> PaymentStatus:
+        """What the provider says of the order's payment."""
+        return (await self._provider.look_up(order_id)).status
 
     async def _reserve(self, course: Course, _: datetime) -> Report:
         hold = Hold(course.order, course.saga.epoch, int(self._hold_for.total_seconds()))
@@ -110,9 +120,19 @@ class Commands:
 
     async def _void(self, course: Course, _: datetime) -> Report:
         result = await self._provider.cancel(course.order.order_id)
-        if result.status in (PaymentStatus.CANCELLED, PaymentStatus.DECLINED):
+        if result.status in _VOID:
             return Report(outcome=Outcome.VOIDED, payment_id=result.payment_id)
+        if result.status is PaymentStatus.CAPTURED:
+            return Report(outcome=Outcome.CAPTURED, payment_id=result.payment_id)
         return Report(outcome=Outcome.UNKNOWN, error=f"the provider answered {result.status} to cancel")
+
+    async def _refund(self, course: Course, _: datetime) -> Report:
+        result = await self._provider.refund(course.order.order_id)
+        if result.status in _VOID:
+            return Report(outcome=Outcome.REFUNDED)
+        if result.status is PaymentStatus.REFUND_REFUSED:
+            return Report(outcome=Outcome.REFUND_REFUSED, error="the provider refuses to refund")
+        return Report(outcome=Outcome.UNKNOWN, error=f"the provider answered {result.status} to refund")
 
     async def _release(self, course: Course, _: datetime) -> Report:
         await self._inventory.release(course.order.order_id, epoch=course.saga.epoch)

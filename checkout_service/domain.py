@@ -43,6 +43,10 @@ EDGES: Mapping[OrderState, frozenset[OrderState]] = {
 }
 # Reaching one of these first stores the answer that every repetition of the request gets.
 ANSWERING = frozenset({_S.PAID, _S.REJECTED, _S.PAYMENT_FAILED, _S.CANCELLED})
+# What others are told of.
+ANNOUNCED = ANSWERING | {_S.PAYMENT_PENDING, _S.IN_TRANSIT, _S.COMPLETED, _S.REFUNDED}
+# Nothing follows.
+ENDED = frozenset(state for state, targets in EDGES.items() if not targets)
 
 
 def sources_of(state: OrderState) -> frozenset[OrderState]:

@@ -8,7 +8,7 @@ import asyncio
 import logging
 from datetime import datetime, timedelta
 
-from checkout_service import saga_store
+from checkout_service import lease_store
 from mesh.clock import Clock
 from mesh.db import Database
 from mesh.errors import Failure, unavailable
@@ -29,6 +29,7 @@ class Lease:
         # The database's time at the last renewal, and the monotonic time just before it was asked for.
         self._seen: tuple[datetime, float] | None = None
         self._held = asyncio.Event()
+        self._renewal: asyncio.Future[datetime] | None = None
 
     def is_held(self) -> bool:
         """Whether the lease surely has not ended yet."""
@@ -50,16 +51,22 @@ class Lease:
     async def renew(self) -> None:
         """Make the lease last from now; to be done every RENEW_EVERY_S. Raises UNAVAILABLE when that cannot be."""
         asked = self._clock.monotonic()
-        at = await self._database.transact(
-            "lease_renew", lambda connection: saga_store.renew_lease(connection, self.owner, LASTS)
+        self._renewal = asyncio.ensure_future(
+            self._database.transact(
+                "lease_renew", lambda connection: lease_store.renew_lease(connection, self.owner, LASTS)
+            )
         )
+        at = await asyncio.shield(self._renewal)
         self._seen = (at, asked)
         self._held.set()
 
     async def end(self) -> None:
         """Give the lease up, so that others need not wait for its end."""
         self._seen = None
+        if self._renewal is not None:
+            # One that is still under way would bring the lease back behind its end.
+            await asyncio.wait([self._renewal])
         try:
-            await self._database.transact("lease_end", lambda connection: saga_store.end_lease(connection, self.owner))
+            await self._database.transact("lease_end", lambda connection: lease_store.end_lease(connection, self.owner))
         except Failure as failure:
             _log.warning("lease not given up", extra={"reason": failure.reason})

@@ -1,4 +1,4 @@
-"""Sagas, leases and the inbox in the database: set-oriented functions of a connection. None commits.
+"""Sagas and how they move in the database: set-oriented functions of a connection. None commits.
 
 Every move is a compare-and-set on (saga, epoch, owner, state), so a coordinator that was replaced changes nothing.
 """
@@ -6,27 +6,25 @@ Every move is a compare-and-set on (saga, epoch, owner, state), so a coordinator
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Row, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from checkout_service.domain import ANSWERING, Order, OrderState, PaymentEvent, PaymentEventKind, sources_of
-from checkout_service.saga import Course, Saga, SagaState
+from checkout_service.domain import ANNOUNCED, ANSWERING, Order, OrderState, sources_of
+from checkout_service.saga import Course, Saga, SagaState, Wish
 from checkout_service.store import insert_events, read_orders, saga_row, totals_row
 from checkout_service.tables import (
     answers,
     cart_claims,
-    coordinators,
-    inbox,
     invoices,
     order_lines,
     orders,
     outbox,
     sagas,
 )
-from mesh.db import BY_PRIMARY_KEY, insert_if_absent, now, set_by_key
+from mesh.db import BY_PRIMARY_KEY, insert_if_absent, set_by_key
 from mesh.errors import Failure, Kind, PoisonError
 
 # Serializes an order as the contract's message, the answer that its key repeats for ever.
@@ -40,21 +38,63 @@ class Move:
     before: Course
     after: Course
 
+    @property
+    def frees_claim(self) -> bool:
+        """Whether the cart may be ordered again from here on: what was bought has left it, or nothing was bought."""
+        was, is_ = self.before.saga.state, self.after.saga.state
+        settled = was is SagaState.SETTLING and is_ is not SagaState.SETTLING
+        return settled or (is_ is SagaState.UNDONE and self.before.order.state is not OrderState.PAID)
 
-async def apply_moves(connection: AsyncConnection, moves: Sequence[Move], encode: Encode) -> list[Failure | None]:
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the database says of a saga whose row is locked: who moves it, where it is, what people wish of it."""
+
+    epoch: int
+    owner: str
+    state: str
+    wish: Wish
+    update_time: datetime
+
+
+async def lock_sagas(connection: AsyncConnection, saga_ids: Iterable[str]) -> dict[str, Standing]:
+    """Lock sagas in the order of their ids, and tell how they stand. Nobody moves them until the transaction ends."""
+    rows = await connection.execute(
+        select(sagas.c.saga_id, sagas.c.epoch, sagas.c.owner, sagas.c.state, sagas.c.wish, sagas.c.update_time)
+        .where(sagas.c.saga_id.in_(sorted(set(saga_ids))))
+        .order_by(sagas.c.saga_id)
+        .with_for_update()
+        .with_hint(sagas, BY_PRIMARY_KEY, "mysql")
+    )
+    return {row.saga_id: Standing(row.epoch, row.owner, row.state, Wish(row.wish), row.update_time) for row in rows}
+
+
+async def apply_moves(
+    connection: AsyncConnection, standing: Mapping[str, Standing], moves: Sequence[Move], encode: Encode
+) -> list[Failure | None]:
     """Bring every move about whose saga still stands as believed; ABORTED OWNERSHIP_LOST for the others.
 
-    A move that was made before (its COMMIT's answer was lost) is passed over as done. Order changes obey the table of
-    legal edges in their WHERE clause. All or nothing.
+    `standing` is what `lock_sagas` told of them in this transaction. A move that was made before (its COMMIT's answer
+    was lost) is passed over as done. Order changes obey the table of legal edges in their WHERE clause. All or nothing.
     """
-    standing = await _lock_sagas(connection, [move.before.saga.saga_id for move in moves])
     results = [_check(standing.get(move.before.saga.saga_id), move) for move in moves]
     due = [move for move, result in zip(moves, results, strict=True) if result is _DUE]
     await _update_sagas(connection, due)
     changed = [move for move in due if move.after.order.sequence != move.before.order.sequence]
     await _update_orders(connection, changed, encode)
-    await _free_claims(connection, [move.after for move in due if move.after.saga.rests])
+    await _free_claims(connection, [move for move in due if move.frees_claim])
     return [None if result is _DUE else result for result in results]
+
+
+async def set_wish(connection: AsyncConnection, saga_id: str, wish: Wish) -> None:
+    """Leave the wish for the saga's owner. The row must be locked."""
+    await connection.execute(update(sagas).where(sagas.c.saga_id == saga_id).values(wish=wish))
+
+
+async def read_wishes(connection: AsyncConnection, saga_ids: Sequence[str]) -> set[str]:
+    """Those of the sagas that somebody wants undone."""
+    statement = select(sagas.c.saga_id).where(sagas.c.saga_id.in_(sorted(set(saga_ids))), sagas.c.wish != "")
+    return {row.saga_id for row in await connection.execute(statement)}
 
 
 async def read_courses(connection: AsyncConnection, saga_ids: Sequence[str]) -> list[Course]:
@@ -65,114 +105,11 @@ async def read_courses(connection: AsyncConnection, saga_ids: Sequence[str]) -> 
     return [Course(saga, by_id[saga.saga_id]) for saga in found]
 
 
-async def list_sagas(
-    connection: AsyncConnection, *, state: SagaState | None, only_open: bool, after: str | None, limit: int
-) -> list[Saga]:
-    """Sagas, oldest first, from behind the id `after`."""
-    statement = select(sagas).order_by(sagas.c.saga_id).limit(limit)
-    if state is not None:
-        statement = statement.where(sagas.c.state == state)
-    if only_open:
-        statement = statement.where(sagas.c.owner != "")
-    if after is not None:
-        statement = statement.where(sagas.c.saga_id > after)
-    return [_saga(row) for row in await connection.execute(statement)]
-
-
-async def read_saga(connection: AsyncConnection, saga_id: str) -> Saga | None:
-    """One saga."""
-    row = (await connection.execute(select(sagas).where(sagas.c.saga_id == saga_id))).one_or_none()
-    return _saga(row) if row else None
-
-
-async def renew_lease(connection: AsyncConnection, owner: str, lasts: timedelta) -> datetime:
-    """Make the lease of `owner` last that much longer from now. Answers the database's time."""
-    at = await now(connection)
-    await insert_if_absent(connection, coordinators, [{"owner": owner, "lease_until": at + lasts}])
-    await connection.execute(update(coordinators).where(coordinators.c.owner == owner).values(lease_until=at + lasts))
-    return at
-
-
-async def end_lease(connection: AsyncConnection, owner: str) -> None:
-    """Give the lease up at once, so that others need not wait for its end."""
-    await connection.execute(coordinators.delete().where(coordinators.c.owner == owner))
-
-
-async def forget_coordinators(connection: AsyncConnection, *, older_than: datetime) -> None:
-    """Delete leases that ended before `older_than`; an owner without one counts as dead in any case."""
-    await connection.execute(coordinators.delete().where(coordinators.c.lease_until < older_than))
-
-
-async def take_over(connection: AsyncConnection, owner: str, limit: int) -> int:
-    """Take over at most `limit` sagas whose owner has no lease any more, counting their epoch up. Answers how many."""
-    at = await now(connection)
-    owners = {
-        row.owner for row in await connection.execute(select(sagas.c.owner).where(sagas.c.owner != "").distinct())
-    }
-    alive = {
-        row.owner
-        for row in await connection.execute(select(coordinators.c.owner).where(coordinators.c.lease_until > at))
-    }
-    orphaned = owners - alive - {owner}
-    if not orphaned:
-        return 0
-    locked = await connection.execute(
-        select(sagas.c.saga_id)
-        .where(sagas.c.owner.in_(sorted(orphaned)))
-        .order_by(sagas.c.saga_id)
-        .limit(limit)
-        .with_for_update()
-    )
-    saga_ids = [row.saga_id for row in locked]
-    if saga_ids:
-        await connection.execute(
-            update(sagas).where(sagas.c.saga_id.in_(saga_ids)).values(owner=owner, epoch=sagas.c.epoch + 1)
-        )
-    return len(saga_ids)
-
-
-async def owned(connection: AsyncConnection, owner: str) -> list[str]:
-    """The ids of all sagas that `owner` has to move."""
-    rows = await connection.execute(select(sagas.c.saga_id).where(sagas.c.owner == owner))
-    return [row.saga_id for row in rows]
-
-
-async def add_events(connection: AsyncConnection, events: Sequence[PaymentEvent]) -> None:
-    """Put events into the inbox; one that is there already stays as it is."""
-    at = await now(connection)
-    rows = {
-        event.event_id: {
-            "event_id": event.event_id,
-            "order_id": event.order_id,
-            "kind": event.kind,
-            "payment_id": event.payment_id,
-            # Those that came together keep the order in which they came.
-            "create_time": at + timedelta(microseconds=number),
-        }
-        for number, event in reversed(list(enumerate(events)))
-    }
-    await insert_if_absent(connection, inbox, [rows[event_id] for event_id in sorted(rows)])
-
-
-async def read_events(connection: AsyncConnection, order_ids: Sequence[str]) -> dict[str, list[PaymentEvent]]:
-    """What came in for these orders, in the order of arrival."""
-    found: dict[str, list[PaymentEvent]] = defaultdict(list)
-    rows = await connection.execute(
-        select(inbox.c.event_id, inbox.c.kind, inbox.c.order_id, inbox.c.payment_id)
-        .where(inbox.c.order_id.in_(sorted(set(order_ids))))
-        .order_by(inbox.c.create_time, inbox.c.event_id)
-    )
-    for row in rows:
-        kind = PaymentEventKind(row.kind)
-        found[row.order_id].append(PaymentEvent(row.event_id, kind, row.order_id, row.payment_id))
-    return found
-
-
 _DUE = Failure(Kind.UNKNOWN, "DUE", "The move is due.")
 _LOST = Failure(Kind.ABORTED, "OWNERSHIP_LOST", "Another coordinator has taken this saga over.")
 
 
-def _check(row: Any, move: Move) -> Failure | None:
+def _check(row: Standing | None, move: Move) -> Failure | None:
     """_DUE when the move may be made, None when it was made before, _LOST when somebody else moves the saga now."""
     before, after = move.before.saga, move.after.saga
     if row is None or row.epoch != before.epoch:
@@ -182,17 +119,6 @@ def _check(row: Any, move: Move) -> Failure | None:
     # The same step made at another time told others another time of payment: it is not this one.
     made = (row.owner, row.state, row.update_time) == (after.owner, after.state, after.update_time)
     return None if made else _LOST
-
-
-async def _lock_sagas(connection: AsyncConnection, saga_ids: Iterable[str]) -> dict[str, Any]:
-    rows = await connection.execute(
-        select(sagas.c.saga_id, sagas.c.state, sagas.c.epoch, sagas.c.owner, sagas.c.update_time)
-        .where(sagas.c.saga_id.in_(sorted(set(saga_ids))))
-        .order_by(sagas.c.saga_id)
-        .with_for_update()
-        .with_hint(sagas, BY_PRIMARY_KEY, "mysql")
-    )
-    return {row.saga_id: row for row in rows}
 
 
 async def _update_sagas(connection: AsyncConnection, moves: Sequence[Move]) -> None:
@@ -227,7 +153,8 @@ async def _update_orders(connection: AsyncConnection, moves: Sequence[Move], enc
     await insert_if_absent(connection, invoices, [_invoice_row(order) for order in changed if _is_paid(order)])
     answering = [order for order in changed if order.state in ANSWERING]
     await insert_if_absent(connection, answers, [_answer_row(order, encode) for order in answering])
-    await insert_if_absent(connection, outbox, [_outbox_row(order) for order in answering])
+    announced = [order for order in changed if order.state in ANNOUNCED]
+    await insert_if_absent(connection, outbox, [_outbox_row(order) for order in announced])
 
 
 async def _set_state(connection: AsyncConnection, state: OrderState, members: Sequence[Order]) -> None:
@@ -252,14 +179,18 @@ async def _set_available(connection: AsyncConnection, order: Order) -> None:
     await connection.execute(statement.where(order_lines.c.order_id == order.order_id))
 
 
-async def _free_claims(connection: AsyncConnection, rested: Sequence[Course]) -> None:
+async def _free_claims(connection: AsyncConnection, moves: Sequence[Move]) -> None:
     """A cart whose order ended may be ordered again: at once if unpaid, from a later version on if bought."""
-    if not rested:
+    if not moves:
         return
-    bought = {c.order.cart_id: c.order.cart_version for c in rested if c.saga.state is SagaState.DONE}
-    unpaid = sorted(c.order.cart_id for c in rested if c.saga.state is SagaState.UNDONE)
+    bought = {
+        move.after.order.cart_id: move.after.order.cart_version
+        for move in moves
+        if move.before.saga.state is SagaState.SETTLING
+    }
+    unpaid = sorted({move.after.order.cart_id for move in moves} - set(bought))
     # Claims are kept for a while from here on, so that a reading of the cart from before cannot buy it again.
-    ended = {"order_id": "", "update_time": max(c.saga.update_time for c in rested if c.saga.update_time)}
+    ended = {"order_id": "", "update_time": max(at for move in moves if (at := move.after.saga.update_time))}
     if bought:
         await connection.execute(set_by_key(cart_claims, cart_claims.c.cart_id, {"ordered_version": bought}, **ended))
     if unpaid:
@@ -313,6 +244,9 @@ def _saga(row: Row[Any]) -> Saga:
         deadline=row.deadline,
         next_attempt_time=row.next_attempt_time,
         fails_as=fails_as,
+        wish=Wish(row.wish),
+        stuck_reason=row.stuck_reason,
+        check_time=row.check_time,
         held_until=row.held_until,
         payment_token=row.payment_token,
         create_time=row.create_time,

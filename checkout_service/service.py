@@ -4,9 +4,11 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from checkout_service import pricing, saga_store, store, webhooks
+from checkout_service import inbox_store, pricing, store, webhooks, wishes
 from checkout_service.clients import CartClient, CatalogClient
 from checkout_service.domain import (
+    ENDED,
+    GUEST,
     CartView,
     Destination,
     Invoice,
@@ -18,9 +20,11 @@ from checkout_service.domain import (
     StoredAnswer,
 )
 from checkout_service.engine import Engine
+from checkout_service.log_store import LogEntry, LogKind
 from checkout_service.placing import CartOutdated, KeyTaken, NewOrder, Placed, place_orders
-from checkout_service.saga import Course, Patience, Saga, SagaState
+from checkout_service.saga import Course, Wish
 from checkout_service.store import Key
+from checkout_service.wishes import Desk
 from mesh.batch import Batcher
 from mesh.caller import Caller
 from mesh.clock import Clock
@@ -56,7 +60,7 @@ class CheckoutService:
         catalog: CatalogClient,
         *,
         terms: Terms,
-        patience: Patience,
+        desk: Desk,
         clock: Clock,
     ) -> None:
         self._database = database
@@ -64,7 +68,7 @@ class CheckoutService:
         self._carts = carts
         self._catalog = catalog
         self._terms = terms
-        self._patience = patience
+        self._desk = desk
         self._clock = clock
         self._keys: Batcher[str, Key | None] = Batcher("order keys", self._read_keys)
         self._placings: Batcher[NewOrder, Placed] = Batcher("orders", self._place)
@@ -143,24 +147,47 @@ class CheckoutService:
         await self._events.submit(webhooks.parse(body))
         self._engine.wake()
 
-    async def list_sagas(
-        self, *, state: SagaState | None, only_open: bool, after: str | None, limit: int
-    ) -> list[Saga]:
-        """Sagas, oldest first."""
+    async def cancel_order(
+        self, caller: Caller, order_id: str, *, reason: str, request_id: str, deadline: float | None
+    ) -> Order:
+        """Undo an order before it is shipped: durable when this returns, idempotent.
 
-        async def body(connection: Connection) -> list[Saga]:
-            return await saga_store.list_sagas(connection, state=state, only_open=only_open, after=after, limit=limit)
+        Answers the order at its end, CANCELLED or, once its stock was sold, REFUNDED; as it stands when that takes
+        longer than the caller waits. Raises ORDER_NOT_FOUND, ORDER_SHIPPED, ORDER_ENDED.
+        """
+        await self.get_order(caller, order_id)
+        entry = self._entry(LogKind.CANCEL, order_id, request_id, actor=caller.customer_id or GUEST, reason=reason)
+        return await self._undo(Wish.CANCEL, entry, deadline)
 
-        return await self._database.transact("list_sagas", body, read_only=True)
+    async def refund_order(
+        self, caller: Caller, order_id: str, *, reason: str, request_id: str, deadline: float | None
+    ) -> Order:
+        """Give the money of a paid order back and take its stock in. As cancel_order; raises ORDER_NOT_PAID, too."""
+        await self.get_order(caller, order_id)
+        entry = self._entry(LogKind.REFUND, order_id, request_id, actor=caller.customer_id, reason=reason)
+        return await self._undo(Wish.REFUND, entry, deadline)
 
-    async def get_saga(self, saga_id: str) -> Saga:
-        """One saga. Raises NOT_FOUND."""
-        saga = await self._database.transact(
-            "get_saga", lambda connection: saga_store.read_saga(connection, saga_id), read_only=True
-        )
-        if saga is None:
-            raise Failure(Kind.NOT_FOUND, "SAGA_NOT_FOUND", "There is no such saga.")
-        return saga
+    async def _undo(self, wish: Wish, entry: LogEntry, deadline: float | None) -> Order:
+        ends_at = self._ends_at(deadline)
+        await self._engine.until_ready()
+        course = await wishes.undo_order(self._desk, wish, entry)
+        if course.saga.owner == self._engine.owner:
+            self._engine.adopt(course)
+        self._engine.wake()
+        order = course.order
+        while order.state not in ENDED and (left_s := ends_at - asyncio.get_running_loop().time()) > 0:
+            if self._engine.drives(order.order_id):
+                ended = await self._engine.end(order.order_id, wait_s=min(left_s, _LOOK_EVERY_S * 10))
+                if ended is not None:
+                    return ended
+            else:
+                await asyncio.sleep(min(left_s, _LOOK_EVERY_S))
+            order = (await self._read_orders([order.order_id]))[order.order_id]
+        return order
+
+    def _entry(self, kind: LogKind, order_id: str, request_id: str, *, actor: str, reason: str) -> LogEntry:
+        entry_id = f"{kind}-{request_id}"[:64] if request_id else self._clock.uuid7()
+        return LogEntry(saga_id=order_id, entry_id=entry_id, kind=kind, actor=actor, reason=reason)
 
     async def _place_or_find(self, request: PlaceOrder, *, deadline: float | None) -> Course | Key | None:
         """The new order; or its key, if the same request was placed elsewhere meanwhile and left nothing to buy."""
@@ -213,8 +240,10 @@ class CheckoutService:
         waits_until = asyncio.get_running_loop().time() + self._terms.wait_s
         return waits_until if deadline is None else min(waits_until, deadline - _ANSWER_MARGIN_S)
 
-    async def _place(self, wishes: Sequence[NewOrder]) -> list[Placed | Failure]:
-        return await place_orders(self._database, wishes, owner=self._engine.owner, time_to_pay=self._patience.payment)
+    async def _place(self, wanted: Sequence[NewOrder]) -> list[Placed | Failure]:
+        return await place_orders(
+            self._database, wanted, owner=self._engine.owner, time_to_pay=self._desk.patience.payment
+        )
 
     async def _read_keys(self, key_ids: Sequence[str]) -> list[Key | Failure | None]:
         found = await self._database.transact(
@@ -228,7 +257,7 @@ class CheckoutService:
         )
 
     async def _add_events(self, events: Sequence[PaymentEvent]) -> list[Failure | None]:
-        await self._database.transact("inbox_add", lambda connection: saga_store.add_events(connection, events))
+        await self._database.transact("inbox_add", lambda connection: inbox_store.add_events(connection, events))
         return [None] * len(events)
 
 

@@ -1,8 +1,7 @@
 """The contract's messages to the domain's values and back; nothing else."""
 
 import re
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, cast
 
 import grpc
@@ -20,14 +19,13 @@ from checkout_service.domain import (
     StoredAnswer,
     Totals,
 )
-from checkout_service.saga import Saga, SagaState
 from checkout_service.service import CheckoutService
 from mesh.caller import current_caller
 from mesh.channel import current_deadline
 from mesh.errors import FieldViolation, invalid
 from mesh.paging import decode_token, page, page_size
 from mesh.validate import Violations, is_id
-from shop.checkout.v1 import checkout_pb2, checkout_pb2_grpc, saga_pb2, saga_pb2_grpc
+from shop.checkout.v1 import checkout_pb2, checkout_pb2_grpc, saga_pb2
 from shop.type.v1 import money_pb2
 
 SIGNATURE_HEADER = "shop-signature"
@@ -69,7 +67,7 @@ class CheckoutServicer(checkout_pb2_grpc.CheckoutServiceServicer):
 
     async def GetOrder(self, request: checkout_pb2.GetOrderRequest, context: _Context) -> checkout_pb2.Order:
         """As the contract says."""
-        _check_id("order_id", request.order_id)
+        check_id("order_id", request.order_id)
         return order_message(await self._service.get_order(current_caller(), request.order_id))
 
     async def ListOrders(
@@ -80,7 +78,7 @@ class CheckoutServicer(checkout_pb2_grpc.CheckoutServiceServicer):
         if request.state and state is None:
             raise invalid(FieldViolation("state", "must be a known order state"))
         listing = ("orders", state)
-        size, before = _page(request, listing)
+        size, before = page_of(request, listing)
         orders = await self._service.list_orders(current_caller(), state=state, before=before, limit=size + 1)
         found = page(orders, size, listing=listing, key=lambda order: [order.order_id])
         return checkout_pb2.ListOrdersResponse(
@@ -89,7 +87,7 @@ class CheckoutServicer(checkout_pb2_grpc.CheckoutServiceServicer):
 
     async def GetInvoice(self, request: checkout_pb2.GetInvoiceRequest, context: _Context) -> checkout_pb2.Invoice:
         """As the contract says."""
-        _check_id("order_id", request.order_id)
+        check_id("order_id", request.order_id)
         return _invoice_message(await self._service.get_invoice(current_caller(), request.order_id))
 
     async def ReceivePaymentEvent(self, request: HttpBody, context: _Context) -> checkout_pb2.ReceiveEventResponse:
@@ -98,33 +96,35 @@ class CheckoutServicer(checkout_pb2_grpc.CheckoutServiceServicer):
         await self._service.receive_payment_event(request.data, str(metadata.get(SIGNATURE_HEADER, "")))
         return checkout_pb2.ReceiveEventResponse()
 
-    UpdateOrder = CancelOrder = RefundOrder = WatchOrder = cast("Any", _planned)
-    ListOrderEvents = GetOrderMetrics = ReceiveDeliveryEvent = cast("Any", _planned)
-
-
-class SagaServicer(saga_pb2_grpc.SagaServiceServicer):
-    """SagaService over the use cases."""
-
-    def __init__(self, service: CheckoutService) -> None:
-        self._service = service
-
-    async def ListSagas(self, request: saga_pb2.ListSagasRequest, context: _Context) -> saga_pb2.ListSagasResponse:
+    async def CancelOrder(self, request: checkout_pb2.CancelOrderRequest, context: _Context) -> checkout_pb2.Order:
         """As the contract says."""
-        if request.state and request.state not in SagaState.__members__:
-            raise invalid(FieldViolation("state", f"must be one of {', '.join(SagaState)}"))
-        state = SagaState(request.state) if request.state else None
-        listing = ("sagas", state, request.open)
-        size, after = _page(request, listing)
-        sagas = await self._service.list_sagas(state=state, only_open=request.open, after=after, limit=size + 1)
-        found = page(sagas, size, listing=listing, key=lambda saga: [saga.saga_id])
-        return saga_pb2.ListSagasResponse(sagas=map(_saga_message, found.items), next_page_token=found.next_page_token)
+        return await self._undo(self._service.cancel_order, request)
 
-    async def GetSaga(self, request: saga_pb2.GetSagaRequest, context: _Context) -> saga_pb2.Saga:
+    async def RefundOrder(self, request: checkout_pb2.RefundOrderRequest, context: _Context) -> checkout_pb2.Order:
         """As the contract says."""
-        _check_id("saga_id", request.saga_id)
-        return _saga_message(await self._service.get_saga(request.saga_id))
+        return await self._undo(self._service.refund_order, request)
 
-    RetrySaga = AbortSaga = ResolveSaga = cast("Any", _planned)
+    UpdateOrder = WatchOrder = ListOrderEvents = cast("Any", _planned)
+    GetOrderMetrics = ReceiveDeliveryEvent = cast("Any", _planned)
+
+    async def _undo(
+        self,
+        undo: Callable[..., Awaitable[Order]],
+        request: checkout_pb2.CancelOrderRequest | checkout_pb2.RefundOrderRequest,
+    ) -> checkout_pb2.Order:
+        violations = Violations()
+        violations.identifier("order_id", request.order_id)
+        violations.identifier("request_id", request.request_id, optional=True)
+        violations.text("reason", request.reason, most=500)
+        violations.raise_if_any()
+        order = await undo(
+            current_caller(),
+            request.order_id,
+            reason=request.reason,
+            request_id=request.request_id,
+            deadline=current_deadline(),
+        )
+        return order_message(order)
 
 
 def order_message(order: Order) -> checkout_pb2.Order:
@@ -218,13 +218,14 @@ def _check_expected(violations: Violations, request: checkout_pb2.PlaceOrderRequ
     violations.between("expected_total.minor_units", expected.minor_units, low=0, high=_MOST_AMOUNT)
 
 
-def _check_id(field: str, value: str) -> None:
+def check_id(field: str, value: str) -> None:
+    """Raise INVALID_ARGUMENT naming the field unless the value is an id."""
     violations = Violations()
     violations.identifier(field, value)
     violations.raise_if_any()
 
 
-def _page(
+def page_of(
     request: checkout_pb2.ListOrdersRequest | saga_pb2.ListSagasRequest, listing: object
 ) -> tuple[int, str | None]:
     """How long a page is, and the id of the last item of the page before; None on the first."""
@@ -261,8 +262,8 @@ def _lines(lines: tuple[OrderLine, ...], currency_code: str) -> list[checkout_pb
             sku=line.sku,
             name=line.name,
             quantity=line.quantity,
-            unit_price=_money(currency_code, line.unit_minor),
-            line_total=_money(currency_code, line.total_minor),
+            unit_price=money_message(currency_code, line.unit_minor),
+            line_total=money_message(currency_code, line.total_minor),
             available=line.available,
         )
         for line in lines
@@ -272,15 +273,16 @@ def _lines(lines: tuple[OrderLine, ...], currency_code: str) -> list[checkout_pb
 def _amounts(totals: Totals) -> dict[str, Any]:
     """The five amounts that quotes, orders and invoices carry under the same names."""
     return {
-        "subtotal": _money(totals.currency_code, totals.subtotal),
-        "discount": _money(totals.currency_code, totals.discount),
-        "shipping": _money(totals.currency_code, totals.shipping),
-        "tax": _money(totals.currency_code, totals.tax),
-        "total": _money(totals.currency_code, totals.total),
+        "subtotal": money_message(totals.currency_code, totals.subtotal),
+        "discount": money_message(totals.currency_code, totals.discount),
+        "shipping": money_message(totals.currency_code, totals.shipping),
+        "tax": money_message(totals.currency_code, totals.tax),
+        "total": money_message(totals.currency_code, totals.total),
     }
 
 
-def _money(currency_code: str, minor_units: int) -> money_pb2.Money:
+def money_message(currency_code: str, minor_units: int) -> money_pb2.Money:
+    """An amount as the contract shows it."""
     return money_pb2.Money(currency_code=currency_code, minor_units=minor_units)
 
 
@@ -294,27 +296,6 @@ def _invoice_message(invoice: Invoice) -> checkout_pb2.Invoice:
         **_amounts(order.totals),
     )
     message.create_time.FromDatetime(invoice.create_time)
-    return message
-
-
-def _saga_message(saga: Saga) -> saga_pb2.Saga:
-    message = saga_pb2.Saga(
-        saga_id=saga.saga_id,
-        order_id=saga.saga_id,
-        state=saga.state,
-        epoch=saga.epoch,
-        owner=saga.owner,
-        attempts=saga.attempts,
-        last_error=saga.last_error,
-    )
-    times: dict[str, datetime | None] = {
-        "next_attempt_time": saga.next_attempt_time,
-        "create_time": saga.create_time,
-        "update_time": saga.update_time,
-    }
-    for field, value in times.items():
-        if value is not None:
-            getattr(message, field).FromDatetime(value)
     return message
 
 

@@ -130,7 +130,7 @@ outbox = Table(
     Column("create_time", Utc(), nullable=False),
 )
 
-# saga_id is the order's id. owner is empty when the saga rests.
+# saga_id is the order's id. owner is empty when the saga rests, and 'operator' when it is parked.
 sagas = Table(
     "sagas",
     metadata,
@@ -146,16 +146,37 @@ sagas = Table(
     Column("fails_as_state", WORD, nullable=False),
     Column("fails_as_reason", WORD, nullable=False),
     Column("held_until", Utc(), nullable=True),
+    # Who wants the order undone, as the reason it will show; why the saga is parked.
+    Column("wish", WORD, nullable=False),
+    Column("stuck_reason", WORD, nullable=False),
+    # When the provider is to be asked for payments that should not be.
+    Column("check_time", Utc(), nullable=True),
     # What the provider gave the client, never a card number; emptied when the saga rests.
     Column("payment_token", String(255), nullable=False),
     Column("create_time", Utc(), nullable=False),
     Column("update_time", Utc(), nullable=False),
     Index("ix_sagas_owner", "owner", "saga_id"),
     Index("ix_sagas_state", "state", "saga_id"),
+    Index("ix_sagas_check_time", "check_time"),
 )
 
-# What arrived for a saga from outside its owner: webhooks now, cancellations and operators later. Keyed by the event's
-# own id, so that a repetition is nothing.
+# What people did to sagas and what they must know of them. entry_id is the request's own, so that a repetition is
+# nothing.
+saga_log = Table(
+    "saga_log",
+    metadata,
+    Column("saga_id", ID, primary_key=True),
+    Column("entry_id", ID, primary_key=True),
+    # CANCEL, REFUND, RETRY, ABORT, RESOLVE: what was asked for. STRAY_PAYMENT: what was found.
+    Column("kind", WORD, nullable=False),
+    Column("actor", ID, nullable=False),
+    # The words of whoever asked, and the facts: a resolution, a payment's id.
+    Column("reason", TEXT, nullable=False),
+    Column("detail", TEXT, nullable=False),
+    Column("create_time", Utc(), nullable=False),
+)
+
+# What the payment provider told. Keyed by the event's own id, so that a repetition is nothing.
 inbox = Table(
     "inbox",
     metadata,

@@ -24,5 +24,9 @@ class Clock:
         value = value & ~(0x3 << 62) | 0x2 << 62
         return str(uuid.UUID(int=value))
 
+    def uniform(self, low: float, high: float) -> float:
+        """A random number from `low` to `high`: what spreads retries and rounds."""
+        return low + (high - low) * int.from_bytes(self.random_bytes(7)) / (1 << 56)
+
 
 SYSTEM_CLOCK = Clock()

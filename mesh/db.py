@@ -6,7 +6,6 @@ clock, insert-unless-present, writing many rows at once, which errors are worth 
 
 import asyncio
 import contextlib
-import random
 import sqlite3
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -178,7 +177,7 @@ class Database:
                     raise
             except (PoolTimeoutError, OSError) as error:
                 raise unavailable("DATABASE_UNAVAILABLE", "The database is not available.") from error
-            await asyncio.sleep(random.uniform(0.01, 0.05) * 2**attempt)  # noqa: S311 - jitter, not a secret
+            await asyncio.sleep(self._clock.uniform(0.01, 0.05) * 2**attempt)
         raise AssertionError("unreachable")
 
     async def _once(self, body: Transaction[T], *, read_only: bool) -> T:

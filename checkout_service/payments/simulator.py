@@ -8,6 +8,7 @@
     tok_pending         pending until a webhook tells
     tok_webhook_twice   authorized, and the same webhook twice besides, perhaps before the answer
     tok_capture_decline authorized, the capture refused for good
+    tok_refund_decline  authorized, captured, the refund refused for good
 
 Any other token is declined. The book is shared by all replicas through its database, and what is final there is final:
 a cancelled key can never be authorized.
@@ -35,12 +36,16 @@ SendWebhook = Callable[[bytes], Awaitable[None]]
 
 _S = PaymentStatus
 _UNKNOWN = PaymentResult(_S.UNKNOWN)
+_LIVE = frozenset({_S.AUTHORIZED, _S.PENDING, _S.CAPTURED})
 _CAPTURE_DECLINE = "CAPTURE_DECLINE"
+_REFUND_DECLINE = "REFUND_DECLINE"
+_BEHAVIOURS = {"tok_capture_decline": _CAPTURE_DECLINE, "tok_refund_decline": _REFUND_DECLINE}
 _FIRST_STATE: Mapping[str, PaymentStatus] = {
     "tok_ok": _S.AUTHORIZED,
     "tok_timeout_charged": _S.AUTHORIZED,
     "tok_slow": _S.AUTHORIZED,
     "tok_capture_decline": _S.AUTHORIZED,
+    "tok_refund_decline": _S.AUTHORIZED,
     "tok_pending": _S.PENDING,
     "tok_webhook_twice": _S.AUTHORIZED,
 }
@@ -83,7 +88,7 @@ class PaymentSimulator:
             state=state,
             currency_code=request.currency_code,
             amount_minor=request.amount_minor,
-            behaviour=_CAPTURE_DECLINE if request.token == "tok_capture_decline" else "",  # noqa: S105
+            behaviour=_BEHAVIOURS.get(request.token, ""),
         )
         result = await self._submit(_Write(request.payment_key, add=entry))
         if request.token == "tok_timeout_charged":  # noqa: S105
@@ -106,6 +111,21 @@ class PaymentSimulator:
             amount_minor=0,
         )
         return await self._submit(_Write(payment_key, add=barred, state=_S.CANCELLED))
+
+    async def refund(self, payment_key: str) -> PaymentResult:
+        """As PaymentProvider.refund."""
+        result = await self._submit(_Write(payment_key, state=_S.REFUNDED))
+        return replace(result, status=_S.REFUND_REFUSED) if result.status is _S.CAPTURED else result
+
+    async def void_others(self, payment_key: str, *, keep: str) -> Sequence[PaymentResult] | None:
+        """As PaymentProvider.void_others. There is one payment per key here."""
+        found = await self.look_up(payment_key)
+        if found.status is _S.UNKNOWN:
+            return None
+        if found.status not in _LIVE or found.payment_id == keep:
+            return ()
+        undone = await self.refund(payment_key)
+        return None if undone.status is _S.UNKNOWN else (undone,)
 
     async def look_up(self, payment_key: str) -> PaymentResult:
         """As PaymentProvider.look_up."""
@@ -184,15 +204,26 @@ def _applied(book: dict[str, Entry], write: _Write) -> Entry:
     if entry is None:
         # A capture of a key that was never authorized: refused, and nothing is written.
         return Entry(payment_key=write.payment_key, payment_id="", state="", currency_code="", amount_minor=0)
-    open_states = (_S.AUTHORIZED, _S.PENDING)
-    refused = write.state is _S.CAPTURED and entry.behaviour == _CAPTURE_DECLINE
-    if write.state is not None and entry.state in open_states and not refused:
-        entry = book[write.payment_key] = replace(entry, state=write.state)
+    state = _next_state(entry, write.state)
+    if state != entry.state:
+        entry = book[write.payment_key] = replace(entry, state=state)
     return entry
 
 
+def _next_state(entry: Entry, wanted: PaymentStatus | None) -> str:
+    """Where a wish to capture, cancel or refund takes an entry; where it may not go, it stays."""
+    if wanted is _S.REFUNDED and entry.state == _S.CAPTURED:
+        return entry.state if entry.behaviour == _REFUND_DECLINE else _S.REFUNDED
+    if wanted is None or entry.state not in (_S.AUTHORIZED, _S.PENDING):
+        return entry.state
+    if wanted is _S.CAPTURED and entry.behaviour == _CAPTURE_DECLINE:
+        return entry.state
+    # What was never captured has nothing to refund: it is cancelled.
+    return _S.CANCELLED if wanted is _S.REFUNDED else wanted
+
+
 def _result(entry: Entry) -> PaymentResult:
-    return PaymentResult(PaymentStatus(entry.state), entry.payment_id)
+    return PaymentResult(PaymentStatus(entry.state) if entry.state else _S.NOT_FOUND, entry.payment_id)
 
 
 def _payment_id(payment_key: str) -> str:

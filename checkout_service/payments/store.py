@@ -65,14 +65,15 @@ async def read(connection: AsyncConnection, keys: Sequence[str], *, lock: bool =
 
 
 async def set_states(connection: AsyncConnection, states: Mapping[str, str]) -> None:
-    """Give payments a new state; CAPTURED takes the whole amount. The rows must be locked."""
+    """Give payments a new state; CAPTURED takes the whole amount, REFUNDED gives it back. The rows must be locked."""
     if not states:
         return
     state = case(dict(states), value=payments.c.payment_key)
     captured = case((state == "CAPTURED", payments.c.amount_minor), else_=payments.c.captured_minor)
+    refunded = case((state == "REFUNDED", payments.c.captured_minor), else_=payments.c.refunded_minor)
     await connection.execute(
         update(payments)
         .where(payments.c.payment_key.in_(sorted(states)))
-        .values(captured_minor=captured, state=state, update_time=db_now())
+        .values(captured_minor=captured, refunded_minor=refunded, state=state, update_time=db_now())
         .with_hint(BY_PRIMARY_KEY, dialect_name="mysql")
     )

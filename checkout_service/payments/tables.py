@@ -6,7 +6,7 @@ from mesh.db import ID, WORD, Utc
 
 metadata = MetaData()
 
-# state: PENDING, AUTHORIZED, CAPTURED, DECLINED, CANCELLED. Amounts in minor units of currency_code.
+# state: PENDING, AUTHORIZED, CAPTURED, DECLINED, CANCELLED, REFUNDED. Amounts in minor units of currency_code.
 payments = Table(
     "payments",
     metadata,
@@ -17,7 +17,8 @@ payments = Table(
     Column("amount_minor", BigInteger, nullable=False),
     Column("captured_minor", BigInteger, nullable=False),
     Column("refunded_minor", BigInteger, nullable=False),
-    # How the book treats the payment later, taken from the test token: '' or CAPTURE_DECLINE.
+    # How the book treats the payment later, taken from the test token: '', CAPTURE_DECLINE or
+    # REFUND_DECLINE.
     Column("behaviour", WORD, nullable=False),
     Column("create_time", Utc(), nullable=False),
     Column("update_time", Utc(), nullable=False),

@@ -18,6 +18,7 @@ from tests.checkout_service.shop import Shop, until
 
 Rows = list[dict[str, Any]]
 _SOLD = {"PAID", "IN_TRANSIT", "COMPLETED"}
+_INVOICED = _SOLD | {"REFUNDED"}
 
 
 async def assert_settled(shop: Shop, *, within_s: float = 20.0) -> None:
@@ -39,7 +40,7 @@ async def assert_consistent(shop: Shop) -> None:
     _check_events(orders, await rows(checkout, tables.order_events))
     _check_answers(ended, await rows(checkout, tables.answers), await rows(checkout, tables.order_keys))
     invoiced = {row["order_id"] for row in await rows(checkout, tables.invoices)}
-    assert invoiced == {order_id for order_id, order in orders.items() if order["state"] in _SOLD}
+    assert invoiced == {order_id for order_id, order in orders.items() if order["state"] in _INVOICED}
     claimed = {row["order_id"] for row in await rows(checkout, tables.cart_claims)} - {""}
     assert not claimed & resting
     _check_money(orders, ended, await rows(shop.databases["psp"], payments))
@@ -80,8 +81,9 @@ def _check_money(orders: dict[str, dict[str, Any]], ended: dict[str, dict[str, A
             assert (entry["state"], entry["captured_minor"]) == ("CAPTURED", order["total_minor"])
             assert entry["currency_code"] == order["currency_code"]
         else:
-            assert entry["state"] in ("", "DECLINED", "CANCELLED")
-            assert entry["captured_minor"] == 0
+            assert entry["state"] in ("", "DECLINED", "CANCELLED", "REFUNDED")
+            assert entry["captured_minor"] == entry["refunded_minor"]
+            assert (entry["state"] == "REFUNDED") <= (order["state"] == "REFUNDED")
 
 
 async def _check_stock(shop: Shop, orders: dict[str, dict[str, Any]], ended: dict[str, dict[str, Any]]) -> None:

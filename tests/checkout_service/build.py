@@ -111,6 +111,8 @@ _ORDER_STATES = {
     SagaState.SETTLING: OrderState.PAID,
     SagaState.VOIDING: OrderState.RESERVED,
     SagaState.RELEASING: OrderState.RESERVED,
+    SagaState.RETURNING: OrderState.PAID,
+    SagaState.REFUNDING: OrderState.PAID,
     SagaState.DONE: OrderState.PAID,
     SagaState.UNDONE: OrderState.REJECTED,
 }

@@ -5,10 +5,11 @@ from collections import Counter
 from datetime import timedelta
 
 from checkout_service.domain import PaymentEvent, PaymentEventKind
+from checkout_service.inbox_store import add_events, read_events
 from checkout_service.lease import LASTS, Lease
+from checkout_service.lease_store import end_lease, owned, renew_lease, take_over
 from checkout_service.placing import NewOrder
 from checkout_service.saga import Outcome
-from checkout_service.saga_store import add_events, end_lease, owned, read_events, renew_lease, take_over
 from checkout_service.tables import coordinators, inbox, sagas
 from mesh.clock import SYSTEM_CLOCK, Clock
 from mesh.db import Database, now

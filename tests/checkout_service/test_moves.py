@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from checkout_service.domain import OrderState
+from checkout_service.lease_store import take_over
 from checkout_service.placing import NewOrder
 from checkout_service.saga import Course, Outcome, SagaState
-from checkout_service.saga_store import Move, read_courses, take_over
+from checkout_service.saga_store import Move, read_courses
 from checkout_service.servicer import encode_order
 from checkout_service.store import delete_free_claims
 from checkout_service.tables import answers, cart_claims, invoices, order_events, order_lines, orders, outbox, sagas

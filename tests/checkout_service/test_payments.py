@@ -8,8 +8,8 @@ import pytest
 
 from checkout_service import tables
 from checkout_service.domain import PaymentEvent, PaymentEventKind
+from checkout_service.inbox_store import add_events
 from checkout_service.payments.tables import payments
-from checkout_service.saga_store import add_events
 from mesh.db import now
 from tests.checkout_service.audit import assert_settled
 from tests.checkout_service.records import rows

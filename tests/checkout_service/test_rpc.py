@@ -32,14 +32,9 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 CART = "3f0c1a52-5a0e-4c1b-9b67-0e4f6a2d9c11"
 PLANNED: list[tuple[str, Any]] = [
     ("UpdateOrder", pb.UpdateOrderRequest()),
-    ("CancelOrder", pb.CancelOrderRequest()),
-    ("RefundOrder", pb.RefundOrderRequest()),
     ("ListOrderEvents", pb.ListOrderEventsRequest()),
     ("GetOrderMetrics", pb.GetOrderMetricsRequest()),
     ("ReceiveDeliveryEvent", HttpBody()),
-    ("RetrySaga", saga_pb2.RetrySagaRequest()),
-    ("AbortSaga", saga_pb2.AbortSagaRequest()),
-    ("ResolveSaga", saga_pb2.ResolveSagaRequest()),
 ]
 
 

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -10,15 +10,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from checkout_service.domain import ANSWERING, EDGES, OrderState
+from checkout_service.domain import ANSWERING, EDGES, ENDED, OrderState
 from checkout_service.saga import (
+    BEFORE_COMMIT,
     CAN_GIVE_UP,
+    OPERATOR,
+    OWING,
     RESTING,
     TABLE,
+    UNDOING,
     Course,
     Outcome,
     Report,
     SagaState,
+    Wish,
     advance,
     next_step,
 )
@@ -28,13 +33,18 @@ CELLS = [(state, outcome) for state, row in TABLE.items() for outcome in row]
 # What an answer says for good about the money, and about the stock.
 NO_MONEY = {
     (SagaState.VOIDING, Outcome.VOIDED),
+    (SagaState.REFUNDING, Outcome.REFUNDED),
     *((state, outcome) for state in SagaState for outcome in (Outcome.DECLINED, Outcome.CANCELLED)),
 }
 NO_STOCK = {
     (SagaState.RELEASING, Outcome.RELEASED),
+    (SagaState.RETURNING, Outcome.RELEASED),
     (SagaState.RESERVING, Outcome.OUT_OF_STOCK),
     (SagaState.RESERVING, Outcome.HOLD_LOST),
 }
+# Where to learn that money was captured is to know it for good.
+TAKES = (SagaState.CAPTURING, SagaState.FINDING_CAPTURE, SagaState.VOIDING)
+PARKS = [(state, outcome) for state, outcome in CELLS if TABLE[state][outcome].parks]
 
 
 @dataclass(frozen=True)
@@ -53,8 +63,8 @@ class Debts:
             money=(self.money or asked) and (state, outcome) not in NO_MONEY,
             stock=(self.stock or state is SagaState.RESERVING) and (state, outcome) not in NO_STOCK,
             sold=(self.sold or outcome is Outcome.COMMITTED) and outcome is not Outcome.RELEASED,
-            captured=self.captured
-            or (state in (SagaState.CAPTURING, SagaState.FINDING_CAPTURE) and outcome is Outcome.CAPTURED),
+            captured=(self.captured or (state in TAKES and outcome is Outcome.CAPTURED))
+            and (state, outcome) not in NO_MONEY,
         )
 
 
@@ -65,16 +75,28 @@ def walk() -> Iterable[tuple[Course, Debts]]:
     while waiting:
         here, debts = waiting.popleft()
         yield here, debts
-        for outcome in TABLE[here.saga.state]:
-            there = advance(here, Report(outcome=outcome), at=NOON, by="checkout", patience=PATIENCE)
-            following = (there, debts.after(here.saga.state, outcome))
+        for following in steps_from(here, debts):
             if key(*following) not in seen:
                 seen.add(key(*following))
                 waiting.append(following)
 
 
+def steps_from(here: Course, debts: Debts) -> Iterable[tuple[Course, Debts]]:
+    """Where any outcome leads, and any wish that comes meanwhile."""
+    for wish in () if here.saga.wish else (Wish.CANCEL, Wish.ABORT, Wish.REFUND):
+        yield Course(replace(here.saga, wish=wish), here.order), debts
+    for outcome in outcomes_of(here):
+        there = advance(here, Report(outcome=outcome), at=NOON, by="checkout", patience=PATIENCE)
+        yield there, debts.after(here.saga.state, outcome)
+
+
+def outcomes_of(here: Course) -> list[Outcome]:
+    """What may come next; nothing is called off that nobody wishes undone."""
+    return [outcome for outcome in TABLE[here.saga.state] if here.saga.wish or outcome is not Outcome.CALLED_OFF]
+
+
 def key(here: Course, debts: Debts) -> tuple[Any, ...]:
-    return here.saga.state, here.saga.fails_as, here.order.state, here.order.reason, debts
+    return here.saga.state, here.saga.fails_as, here.saga.wish, here.order.state, here.order.reason, debts
 
 
 def reachable(state: SagaState) -> set[SagaState]:
@@ -99,13 +121,30 @@ def test_every_state_is_reached_from_the_first(state: SagaState) -> None:
     assert state in reachable(SagaState.RESERVING)
 
 
-@pytest.mark.parametrize("state", sorted(RESTING))
-def test_a_saga_that_rests_moves_no_more(state: SagaState) -> None:
-    assert TABLE[state] == {}
+def test_a_saga_that_rests_moves_no_more_but_to_undo_a_paid_order() -> None:
+    assert TABLE[SagaState.UNDONE] == {}
+    assert set(TABLE[SagaState.DONE]) == {Outcome.CALLED_OFF}
+
+
+@pytest.mark.parametrize(("state", "outcome"), PARKS)
+def test_a_saga_that_is_parked_stays_where_it_is_and_belongs_to_the_operator(
+    state: SagaState, outcome: Outcome
+) -> None:
+    here = course(state, fails_as=(OrderState.CANCELLED, "CANCELLED"))
+
+    there = advance(here, Report(outcome=outcome, error="why"), at=NOON, by="checkout", patience=PATIENCE)
+
+    assert (there.saga.state, there.saga.owner, there.order) == (state, OPERATOR, here.order)
+    assert (there.saga.stuck_reason, there.saga.last_error) == (TABLE[state][outcome].parks, "why")
+
+
+@pytest.mark.parametrize("state", [s for s in SagaState if s not in RESTING | CAN_GIVE_UP])
+def test_where_nothing_can_be_given_up_a_person_helps_in_the_end(state: SagaState) -> None:
+    assert TABLE[state][Outcome.EXHAUSTED].parks
 
 
 def test_every_cell_of_the_table_is_met_on_some_way() -> None:
-    met = {(here.saga.state, outcome) for here, _ in walk() for outcome in TABLE[here.saga.state]}
+    met = {(here.saga.state, outcome) for here, _ in walk() for outcome in outcomes_of(here)}
 
     assert met == set(CELLS)
 
@@ -115,11 +154,53 @@ def test_no_way_through_the_table_takes_an_order_off_its_legal_edges() -> None:
     assert {here.order.state for here, _ in walk()} <= set(EDGES)
 
 
-def test_a_saga_rests_exactly_when_its_order_has_an_answer() -> None:
+def test_a_saga_rests_only_when_its_order_is_paid_or_ended() -> None:
     for here, _ in walk():
         paid = here.order.state is OrderState.PAID
-        assert here.saga.rests <= (here.order.state in ANSWERING)
-        assert paid == (here.saga.state in (SagaState.SETTLING, SagaState.DONE))
+        given_back = here.saga.state in OWING and here.saga.fails_as == (OrderState.REFUNDED, here.saga.wish)
+        assert here.saga.rests <= (here.order.state in ENDED | {OrderState.PAID})
+        assert paid == (here.saga.state in (SagaState.SETTLING, SagaState.DONE) or given_back)
+
+
+def test_an_order_that_was_never_answered_ends_in_an_answer() -> None:
+    for here, _ in walk():
+        if here.saga.state is SagaState.UNDONE:
+            assert here.order.state in ANSWERING | {OrderState.REFUNDED}
+
+
+@pytest.mark.parametrize("wish", [wish for wish in Wish if wish])
+@pytest.mark.parametrize("state", sorted(BEFORE_COMMIT))
+def test_a_wish_before_the_stock_commit_ends_cancelled_whatever_the_command_showed(
+    state: SagaState, wish: Wish
+) -> None:
+    for outcome in TABLE[state]:
+        there = advance(course(state, wish=wish), Report(outcome=outcome), at=NOON, by="checkout", patience=PATIENCE)
+        assert there.saga.state in UNDOING
+        assert there.saga.fails_as in {(OrderState.CANCELLED, wish), TABLE[state][outcome].fails_as}
+        assert TABLE[state][outcome].order is None or there.order.state is not TABLE[state][outcome].order
+
+
+@pytest.mark.parametrize("state", [SagaState.COMMITTING, SagaState.CAPTURING, SagaState.FINDING_CAPTURE])
+def test_a_wish_after_the_stock_commit_waits_until_the_order_is_paid(state: SagaState) -> None:
+    for outcome in TABLE[state]:
+        wished, not_wished = (
+            advance(course(state, wish=wish), Report(outcome=outcome), at=NOON, by="checkout", patience=PATIENCE)
+            for wish in (Wish.CANCEL, Wish.NONE)
+        )
+        assert wished.saga.state is not_wished.saga.state
+
+
+def test_a_paid_order_that_is_called_off_gives_back_once_its_cart_is_settled() -> None:
+    settled = advance(
+        course(SagaState.SETTLING, wish=Wish.CANCEL),
+        Report(outcome=Outcome.SETTLED),
+        at=NOON,
+        by="checkout",
+        patience=PATIENCE,
+    )
+
+    assert (settled.saga.state, settled.order.state) == (SagaState.RETURNING, OrderState.PAID)
+    assert settled.saga.fails_as == (OrderState.REFUNDED, "CANCELLED")
 
 
 def test_an_order_that_ends_unpaid_owes_no_money_and_holds_no_stock() -> None:
@@ -140,7 +221,8 @@ def test_an_order_is_paid_only_with_its_stock_sold_and_its_money_captured() -> N
 def test_after_the_stock_commit_only_a_refused_capture_turns_back(state: SagaState) -> None:
     back = {outcome for outcome, step in TABLE[state].items() if step.fails_as is not None}
 
-    assert back <= {Outcome.CAPTURE_REFUSED, Outcome.DECLINED, Outcome.CANCELLED, Outcome.NOT_FOUND}
+    nothing_to_capture = {Outcome.DECLINED, Outcome.CANCELLED, Outcome.NOT_FOUND, Outcome.REFUNDED}
+    assert back <= {Outcome.CAPTURE_REFUSED} | nothing_to_capture
     assert {TABLE[state][outcome].fails_as for outcome in back} == {(OrderState.PAYMENT_FAILED, "CAPTURE_DECLINED")}
 
 
@@ -203,6 +285,7 @@ def _answers(data: st.DataObject) -> Callable[[Course], Outcome]:
             outcome
             for outcome, step in TABLE[here.saga.state].items()
             if outcome not in endless
+            and not step.parks
             and not (here.saga.state is SagaState.FINDING_CAPTURE and step.state is SagaState.CAPTURING)
         ]
         return data.draw(st.sampled_from(choices))

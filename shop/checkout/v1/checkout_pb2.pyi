@@ -658,9 +658,9 @@ class CancelOrderRequest(_message.Message):
     order_id: _builtins.str
     """Which order."""
     reason: _builtins.str
-    """Why."""
+    """Why, up to 500 characters."""
     request_id: _builtins.str
-    """The key."""
+    """The key of this request; optional, since an order is undone once however often it is asked for."""
     def __init__(
         self,
         *,
@@ -688,9 +688,9 @@ class RefundOrderRequest(_message.Message):
     order_id: _builtins.str
     """Which order."""
     reason: _builtins.str
-    """Why."""
+    """Why, up to 500 characters."""
     request_id: _builtins.str
-    """The key."""
+    """The key of this request; optional, since an order is undone once however often it is asked for."""
     def __init__(
         self,
         *,

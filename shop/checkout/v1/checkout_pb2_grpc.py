@@ -149,14 +149,15 @@ class CheckoutServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CancelOrder(self, request, context):
-        """Cancel an order before it is shipped.
+        """Cancel an order before it is shipped. Before its stock is sold it ends CANCELLED; later it is paid and then ends
+        REFUNDED. Answers the order at its end, or as it stands when that takes longer than the call may.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RefundOrder(self, request, context):
-        """Give the money back.
+        """Give the money of a paid order back and take its stock in again. Answers as CancelOrder does.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

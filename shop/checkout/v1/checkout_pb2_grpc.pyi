@@ -52,9 +52,11 @@ class CheckoutServiceStub:
     UpdateOrder: _grpc.UnaryUnaryMultiCallable[_checkout_pb2.UpdateOrderRequest, _checkout_pb2.Order]
     """Change an order's destination, notes or delivery instructions before it is shipped."""
     CancelOrder: _grpc.UnaryUnaryMultiCallable[_checkout_pb2.CancelOrderRequest, _checkout_pb2.Order]
-    """Cancel an order before it is shipped."""
+    """Cancel an order before it is shipped. Before its stock is sold it ends CANCELLED; later it is paid and then ends
+    REFUNDED. Answers the order at its end, or as it stands when that takes longer than the call may.
+    """
     RefundOrder: _grpc.UnaryUnaryMultiCallable[_checkout_pb2.RefundOrderRequest, _checkout_pb2.Order]
-    """Give the money back."""
+    """Give the money of a paid order back and take its stock in again. Answers as CancelOrder does."""
     WatchOrder: _grpc.UnaryStreamMultiCallable[_checkout_pb2.WatchOrderRequest, _checkout_pb2.Order]
     """The order now and whenever it changes."""
     ListOrderEvents: _grpc.UnaryUnaryMultiCallable[_checkout_pb2.ListOrderEventsRequest, _checkout_pb2.ListOrderEventsResponse]
@@ -94,9 +96,11 @@ class CheckoutServiceAsyncStub(CheckoutServiceStub):
     UpdateOrder: _aio.UnaryUnaryMultiCallable[_checkout_pb2.UpdateOrderRequest, _checkout_pb2.Order]  # type: ignore[assignment]
     """Change an order's destination, notes or delivery instructions before it is shipped."""
     CancelOrder: _aio.UnaryUnaryMultiCallable[_checkout_pb2.CancelOrderRequest, _checkout_pb2.Order]  # type: ignore[assignment]
-    """Cancel an order before it is shipped."""
+    """Cancel an order before it is shipped. Before its stock is sold it ends CANCELLED; later it is paid and then ends
+    REFUNDED. Answers the order at its end, or as it stands when that takes longer than the call may.
+    """
     RefundOrder: _aio.UnaryUnaryMultiCallable[_checkout_pb2.RefundOrderRequest, _checkout_pb2.Order]  # type: ignore[assignment]
-    """Give the money back."""
+    """Give the money of a paid order back and take its stock in again. Answers as CancelOrder does."""
     WatchOrder: _aio.UnaryStreamMultiCallable[_checkout_pb2.WatchOrderRequest, _checkout_pb2.Order]  # type: ignore[assignment]
     """The order now and whenever it changes."""
     ListOrderEvents: _aio.UnaryUnaryMultiCallable[_checkout_pb2.ListOrderEventsRequest, _checkout_pb2.ListOrderEventsResponse]  # type: ignore[assignment]
@@ -169,7 +173,9 @@ class CheckoutServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _checkout_pb2.CancelOrderRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_checkout_pb2.Order, _abc.Awaitable[_checkout_pb2.Order]]:
-        """Cancel an order before it is shipped."""
+        """Cancel an order before it is shipped. Before its stock is sold it ends CANCELLED; later it is paid and then ends
+        REFUNDED. Answers the order at its end, or as it stands when that takes longer than the call may.
+        """
 
     @_abc_1.abstractmethod
     def RefundOrder(
@@ -177,7 +183,7 @@ class CheckoutServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _checkout_pb2.RefundOrderRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_checkout_pb2.Order, _abc.Awaitable[_checkout_pb2.Order]]:
-        """Give the money back."""
+        """Give the money of a paid order back and take its stock in again. Answers as CancelOrder does."""
 
     @_abc_1.abstractmethod
     def WatchOrder(

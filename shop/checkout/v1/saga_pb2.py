@@ -25,9 +25,10 @@ _sym_db = _symbol_database.Default()
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from policy.v1 import policy_pb2 as policy_dot_v1_dot_policy__pb2
+from shop.type.v1 import money_pb2 as shop_dot_type_dot_v1_dot_money__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bshop/checkout/v1/saga.proto\x12\x10shop.checkout.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16policy/v1/policy.proto\"\x95\x02\n\x04Saga\x12\x0f\n\x07saga_id\x18\x01 \x01(\t\x12\x10\n\x08order_id\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\r\n\x05\x65poch\x18\x04 \x01(\x03\x12\r\n\x05owner\x18\x05 \x01(\t\x12\x10\n\x08\x61ttempts\x18\x06 \x01(\x05\x12\x12\n\nlast_error\x18\x07 \x01(\t\x12\x35\n\x11next_attempt_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"V\n\x10ListSagasRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0c\n\x04open\x18\x04 \x01(\x08\"S\n\x11ListSagasResponse\x12%\n\x05sagas\x18\x01 \x03(\x0b\x32\x16.shop.checkout.v1.Saga\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"!\n\x0eGetSagaRequest\x12\x0f\n\x07saga_id\x18\x01 \x01(\t\"3\n\x10RetrySagaRequest\x12\x0f\n\x07saga_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"3\n\x10\x41\x62ortSagaRequest\x12\x0f\n\x07saga_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"I\n\x12ResolveSagaRequest\x12\x0f\n\x07saga_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x12\n\nresolution\x18\x03 \x01(\t2\xde\x04\n\x0bSagaService\x12p\n\tListSagas\x12\".shop.checkout.v1.ListSagasRequest\x1a#.shop.checkout.v1.ListSagasResponse\"\x1a\x90\x02\x01\x8a\xe7\x18\x02\x08\x03\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/sagas\x12i\n\x07GetSaga\x12 .shop.checkout.v1.GetSagaRequest\x1a\x16.shop.checkout.v1.Saga\"$\x90\x02\x01\x8a\xe7\x18\x02\x08\x03\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/sagas/{saga_id}\x12x\n\tRetrySaga\x12\".shop.checkout.v1.RetrySagaRequest\x1a\x16.shop.checkout.v1.Saga\"/\x90\x02\x02\x8a\xe7\x18\x04\x08\x03\x10\x01\x82\xd3\xe4\x93\x02\x1e\"\x19/v1/sagas/{saga_id}:retry:\x01*\x12x\n\tAbortSaga\x12\".shop.checkout.v1.AbortSagaRequest\x1a\x16.shop.checkout.v1.Saga\"/\x90\x02\x02\x8a\xe7\x18\x04\x08\x03\x10\x01\x82\xd3\xe4\x93\x02\x1e\"\x19/v1/sagas/{saga_id}:abort:\x01*\x12~\n\x0bResolveSaga\x12$.shop.checkout.v1.ResolveSagaRequest\x1a\x16.shop.checkout.v1.Saga\"1\x90\x02\x02\x8a\xe7\x18\x04\x08\x03\x10\x01\x82\xd3\xe4\x93\x02 \"\x1b/v1/sagas/{saga_id}:resolve:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bshop/checkout/v1/saga.proto\x12\x10shop.checkout.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16policy/v1/policy.proto\x1a\x18shop/type/v1/money.proto\"\x8f\x03\n\x04Saga\x12\x0f\n\x07saga_id\x18\x01 \x01(\t\x12\x10\n\x08order_id\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\r\n\x05\x65poch\x18\x04 \x01(\x03\x12\r\n\x05owner\x18\x05 \x01(\t\x12\x10\n\x08\x61ttempts\x18\x06 \x01(\x05\x12\x12\n\nlast_error\x18\x07 \x01(\t\x12\x35\n\x11next_attempt_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cstuck_reason\x18\x0b \x01(\t\x12\x0c\n\x04wish\x18\x0c \x01(\t\x12!\n\x04owed\x18\r \x01(\x0b\x32\x13.shop.type.v1.Money\x12\x31\n\x08timeline\x18\x0e \x03(\x0b\x32\x1f.shop.checkout.v1.TimelineEntry\"d\n\rTimelineEntry\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04what\x18\x02 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x03 \x01(\t\x12\x0c\n\x04text\x18\x04 \x01(\t\"e\n\x10ListSagasRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0c\n\x04open\x18\x04 \x01(\x08\x12\r\n\x05stuck\x18\x05 \x01(\x08\"S\n\x11ListSagasResponse\x12%\n\x05sagas\x18\x01 \x03(\x0b\x32\x16.shop.checkout.v1.Saga\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"!\n\x0eGetSagaRequest\x12\x0f\n\x07saga_id\x18\x01 \x01(\t\"3\n\x10RetrySagaRequest\x12\x0f\n\x07saga_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"3\n\x10\x41\x62ortSagaRequest\x12\x0f\n\x07saga_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"I\n\x12ResolveSagaRequest\x12\x0f\n\x07saga_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x12\n\nresolution\x18\x03 \x01(\t2\xd8\x04\n\x0bSagaService\x12p\n\tListSagas\x12\".shop.checkout.v1.ListSagasRequest\x1a#.shop.checkout.v1.ListSagasResponse\"\x1a\x90\x02\x01\x8a\xe7\x18\x02\x08\x03\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/sagas\x12i\n\x07GetSaga\x12 .shop.checkout.v1.GetSagaRequest\x1a\x16.shop.checkout.v1.Saga\"$\x90\x02\x01\x8a\xe7\x18\x02\x08\x03\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/sagas/{saga_id}\x12v\n\tRetrySaga\x12\".shop.checkout.v1.RetrySagaRequest\x1a\x16.shop.checkout.v1.Saga\"-\x90\x02\x02\x8a\xe7\x18\x02\x08\x03\x82\xd3\xe4\x93\x02\x1e\"\x19/v1/sagas/{saga_id}:retry:\x01*\x12v\n\tAbortSaga\x12\".shop.checkout.v1.AbortSagaRequest\x1a\x16.shop.checkout.v1.Saga\"-\x90\x02\x02\x8a\xe7\x18\x02\x08\x03\x82\xd3\xe4\x93\x02\x1e\"\x19/v1/sagas/{saga_id}:abort:\x01*\x12|\n\x0bResolveSaga\x12$.shop.checkout.v1.ResolveSagaRequest\x1a\x16.shop.checkout.v1.Saga\"/\x90\x02\x02\x8a\xe7\x18\x02\x08\x03\x82\xd3\xe4\x93\x02 \"\x1b/v1/sagas/{saga_id}:resolve:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,25 +40,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SAGASERVICE'].methods_by_name['GetSaga']._loaded_options = None
   _globals['_SAGASERVICE'].methods_by_name['GetSaga']._serialized_options = b'\220\002\001\212\347\030\002\010\003\202\323\344\223\002\025\022\023/v1/sagas/{saga_id}'
   _globals['_SAGASERVICE'].methods_by_name['RetrySaga']._loaded_options = None
-  _globals['_SAGASERVICE'].methods_by_name['RetrySaga']._serialized_options = b'\220\002\002\212\347\030\004\010\003\020\001\202\323\344\223\002\036\"\031/v1/sagas/{saga_id}:retry:\001*'
+  _globals['_SAGASERVICE'].methods_by_name['RetrySaga']._serialized_options = b'\220\002\002\212\347\030\002\010\003\202\323\344\223\002\036\"\031/v1/sagas/{saga_id}:retry:\001*'
   _globals['_SAGASERVICE'].methods_by_name['AbortSaga']._loaded_options = None
-  _globals['_SAGASERVICE'].methods_by_name['AbortSaga']._serialized_options = b'\220\002\002\212\347\030\004\010\003\020\001\202\323\344\223\002\036\"\031/v1/sagas/{saga_id}:abort:\001*'
+  _globals['_SAGASERVICE'].methods_by_name['AbortSaga']._serialized_options = b'\220\002\002\212\347\030\002\010\003\202\323\344\223\002\036\"\031/v1/sagas/{saga_id}:abort:\001*'
   _globals['_SAGASERVICE'].methods_by_name['ResolveSaga']._loaded_options = None
-  _globals['_SAGASERVICE'].methods_by_name['ResolveSaga']._serialized_options = b'\220\002\002\212\347\030\004\010\003\020\001\202\323\344\223\002 \"\033/v1/sagas/{saga_id}:resolve:\001*'
-  _globals['_SAGA']._serialized_start=137
-  _globals['_SAGA']._serialized_end=414
-  _globals['_LISTSAGASREQUEST']._serialized_start=416
-  _globals['_LISTSAGASREQUEST']._serialized_end=502
-  _globals['_LISTSAGASRESPONSE']._serialized_start=504
-  _globals['_LISTSAGASRESPONSE']._serialized_end=587
-  _globals['_GETSAGAREQUEST']._serialized_start=589
-  _globals['_GETSAGAREQUEST']._serialized_end=622
-  _globals['_RETRYSAGAREQUEST']._serialized_start=624
-  _globals['_RETRYSAGAREQUEST']._serialized_end=675
-  _globals['_ABORTSAGAREQUEST']._serialized_start=677
-  _globals['_ABORTSAGAREQUEST']._serialized_end=728
-  _globals['_RESOLVESAGAREQUEST']._serialized_start=730
-  _globals['_RESOLVESAGAREQUEST']._serialized_end=803
-  _globals['_SAGASERVICE']._serialized_start=806
-  _globals['_SAGASERVICE']._serialized_end=1412
+  _globals['_SAGASERVICE'].methods_by_name['ResolveSaga']._serialized_options = b'\220\002\002\212\347\030\002\010\003\202\323\344\223\002 \"\033/v1/sagas/{saga_id}:resolve:\001*'
+  _globals['_SAGA']._serialized_start=163
+  _globals['_SAGA']._serialized_end=562
+  _globals['_TIMELINEENTRY']._serialized_start=564
+  _globals['_TIMELINEENTRY']._serialized_end=664
+  _globals['_LISTSAGASREQUEST']._serialized_start=666
+  _globals['_LISTSAGASREQUEST']._serialized_end=767
+  _globals['_LISTSAGASRESPONSE']._serialized_start=769
+  _globals['_LISTSAGASRESPONSE']._serialized_end=852
+  _globals['_GETSAGAREQUEST']._serialized_start=854
+  _globals['_GETSAGAREQUEST']._serialized_end=887
+  _globals['_RETRYSAGAREQUEST']._serialized_start=889
+  _globals['_RETRYSAGAREQUEST']._serialized_end=940
+  _globals['_ABORTSAGAREQUEST']._serialized_start=942
+  _globals['_ABORTSAGAREQUEST']._serialized_end=993
+  _globals['_RESOLVESAGAREQUEST']._serialized_start=995
+  _globals['_RESOLVESAGAREQUEST']._serialized_end=1068
+  _globals['_SAGASERVICE']._serialized_start=1071
+  _globals['_SAGASERVICE']._serialized_end=1671
 # @@protoc_insertion_point(module_scope)

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from shop.type.v1 import money_pb2 as _money_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -35,6 +36,10 @@ class Saga(_message.Message):
     NEXT_ATTEMPT_TIME_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    STUCK_REASON_FIELD_NUMBER: _builtins.int
+    WISH_FIELD_NUMBER: _builtins.int
+    OWED_FIELD_NUMBER: _builtins.int
+    TIMELINE_FIELD_NUMBER: _builtins.int
     saga_id: _builtins.str
     """Equal to the order's id."""
     order_id: _builtins.str
@@ -44,11 +49,15 @@ class Saga(_message.Message):
     epoch: _builtins.int
     """Counts up with every take-over."""
     owner: _builtins.str
-    """The coordinator that moves it; empty when it rests."""
+    """The coordinator that moves it; empty when it rests, "operator" when it waits for one."""
     attempts: _builtins.int
     """How often the present step was tried."""
     last_error: _builtins.str
     """Why the last try did not end; empty if it did."""
+    stuck_reason: _builtins.str
+    """Why it waits for an operator, such as "REFUND_REFUSED"; empty if it does not."""
+    wish: _builtins.str
+    """The reason with which the order will end if somebody wants it undone; empty if nobody does."""
     @_builtins.property
     def next_attempt_time(self) -> _timestamp_pb2.Timestamp:
         """When the next try is due; absent when none is."""
@@ -60,6 +69,14 @@ class Saga(_message.Message):
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """When it last moved."""
+
+    @_builtins.property
+    def owed(self) -> _money_pb2.Money:
+        """Money that is due back to the customer and not there yet; absent if none is."""
+
+    @_builtins.property
+    def timeline(self) -> _containers.RepeatedCompositeFieldContainer[Global___TimelineEntry]:
+        """What happened so far, oldest first. Only in the answer of GetSaga."""
 
     def __init__(
         self,
@@ -74,14 +91,56 @@ class Saga(_message.Message):
         next_attempt_time: _timestamp_pb2.Timestamp | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
+        stuck_reason: _builtins.str = ...,
+        wish: _builtins.str = ...,
+        owed: _money_pb2.Money | None = ...,
+        timeline: _abc.Iterable[Global___TimelineEntry] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "next_attempt_time", b"next_attempt_time", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "next_attempt_time", b"next_attempt_time", "owed", b"owed", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "create_time", b"create_time", "epoch", b"epoch", "last_error", b"last_error", "next_attempt_time", b"next_attempt_time", "order_id", b"order_id", "owner", b"owner", "saga_id", b"saga_id", "state", b"state", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "create_time", b"create_time", "epoch", b"epoch", "last_error", b"last_error", "next_attempt_time", b"next_attempt_time", "order_id", b"order_id", "owed", b"owed", "owner", b"owner", "saga_id", b"saga_id", "state", b"state", "stuck_reason", b"stuck_reason", "timeline", b"timeline", "update_time", b"update_time", "wish", b"wish"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Saga: _TypeAlias = Saga  # noqa: Y015
+
+@_typing.final
+class TimelineEntry(_message.Message):
+    """Something that happened to a saga or its order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIME_FIELD_NUMBER: _builtins.int
+    WHAT_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    what: _builtins.str
+    """The order's new state, what an operator or customer asked for (CANCEL, REFUND, RETRY, ABORT, RESOLVE), what was
+    found (STRAY_PAYMENT), or what the payment provider told (PAYMENT_SUCCEEDED and so on).
+    """
+    actor: _builtins.str
+    """Who."""
+    text: _builtins.str
+    """Why, and the facts."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        what: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "text", b"text", "time", b"time", "what", b"what"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TimelineEntry: _TypeAlias = TimelineEntry  # noqa: Y015
 
 @_typing.final
 class ListSagasRequest(_message.Message):
@@ -93,6 +152,7 @@ class ListSagasRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     OPEN_FIELD_NUMBER: _builtins.int
+    STUCK_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """1 to 100; 0 means 20."""
     page_token: _builtins.str
@@ -101,6 +161,8 @@ class ListSagasRequest(_message.Message):
     """Only sagas in this state."""
     open: _builtins.bool
     """Only sagas that have not ended."""
+    stuck: _builtins.bool
+    """Only sagas that wait for an operator."""
     def __init__(
         self,
         *,
@@ -108,10 +170,11 @@ class ListSagasRequest(_message.Message):
         page_token: _builtins.str = ...,
         state: _builtins.str = ...,
         open: _builtins.bool = ...,
+        stuck: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["open", b"open", "page_size", b"page_size", "page_token", b"page_token", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["open", b"open", "page_size", b"page_size", "page_token", b"page_token", "state", b"state", "stuck", b"stuck"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -178,7 +241,7 @@ class RetrySagaRequest(_message.Message):
     saga_id: _builtins.str
     """Which saga."""
     reason: _builtins.str
-    """Why."""
+    """Why, 1 to 500 characters."""
     def __init__(
         self,
         *,
@@ -204,7 +267,7 @@ class AbortSagaRequest(_message.Message):
     saga_id: _builtins.str
     """Which saga."""
     reason: _builtins.str
-    """Why."""
+    """Why, 1 to 500 characters."""
     def __init__(
         self,
         *,
@@ -231,9 +294,11 @@ class ResolveSagaRequest(_message.Message):
     saga_id: _builtins.str
     """Which saga."""
     reason: _builtins.str
-    """Why."""
+    """Why, 1 to 500 characters."""
     resolution: _builtins.str
-    """What is true: "charged" or "not_charged"."""
+    """What is true: "charged" (the money is set aside or taken), "not_charged" (it is not, or is back), or "repaid" (it was
+    given back past the provider, which will never know).
+    """
     def __init__(
         self,
         *,

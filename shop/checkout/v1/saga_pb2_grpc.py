@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class SagaServiceStub:
-    """Shows the sagas and, later, lets an operator move the ones that are stuck.
+    """Shows the sagas and lets an operator move the ones that are stuck. Each change is kept with who made it and why.
     """
 
     def __init__(self, channel):
@@ -63,7 +63,7 @@ class SagaServiceStub:
 
 
 class SagaServiceServicer:
-    """Shows the sagas and, later, lets an operator move the ones that are stuck.
+    """Shows the sagas and lets an operator move the ones that are stuck. Each change is kept with who made it and why.
     """
 
     def ListSagas(self, request, context):
@@ -81,21 +81,21 @@ class SagaServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RetrySaga(self, request, context):
-        """Try the present step again now.
+        """Try the present step again now, at the coordinator that answers.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def AbortSaga(self, request, context):
-        """Turn a saga back, if it has not passed the stock commit.
+        """Turn a saga back, if it has not passed the stock commit; after it, RefundOrder.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ResolveSaga(self, request, context):
-        """Tell a stuck saga what the provider really did.
+        """Tell a stuck saga what the provider really did. Refused if the provider itself says otherwise.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -138,7 +138,7 @@ def add_SagaServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class SagaService:
-    """Shows the sagas and, later, lets an operator move the ones that are stuck.
+    """Shows the sagas and lets an operator move the ones that are stuck. Each change is kept with who made it and why.
     """
 
     @staticmethod

@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class SagaServiceStub:
-    """Shows the sagas and, later, lets an operator move the ones that are stuck."""
+    """Shows the sagas and lets an operator move the ones that are stuck. Each change is kept with who made it and why."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -38,15 +38,15 @@ class SagaServiceStub:
     GetSaga: _grpc.UnaryUnaryMultiCallable[_saga_pb2.GetSagaRequest, _saga_pb2.Saga]
     """Read one saga."""
     RetrySaga: _grpc.UnaryUnaryMultiCallable[_saga_pb2.RetrySagaRequest, _saga_pb2.Saga]
-    """Try the present step again now."""
+    """Try the present step again now, at the coordinator that answers."""
     AbortSaga: _grpc.UnaryUnaryMultiCallable[_saga_pb2.AbortSagaRequest, _saga_pb2.Saga]
-    """Turn a saga back, if it has not passed the stock commit."""
+    """Turn a saga back, if it has not passed the stock commit; after it, RefundOrder."""
     ResolveSaga: _grpc.UnaryUnaryMultiCallable[_saga_pb2.ResolveSagaRequest, _saga_pb2.Saga]
-    """Tell a stuck saga what the provider really did."""
+    """Tell a stuck saga what the provider really did. Refused if the provider itself says otherwise."""
 
 @_typing.type_check_only
 class SagaServiceAsyncStub(SagaServiceStub):
-    """Shows the sagas and, later, lets an operator move the ones that are stuck."""
+    """Shows the sagas and lets an operator move the ones that are stuck. Each change is kept with who made it and why."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListSagas: _aio.UnaryUnaryMultiCallable[_saga_pb2.ListSagasRequest, _saga_pb2.ListSagasResponse]  # type: ignore[assignment]
@@ -54,14 +54,14 @@ class SagaServiceAsyncStub(SagaServiceStub):
     GetSaga: _aio.UnaryUnaryMultiCallable[_saga_pb2.GetSagaRequest, _saga_pb2.Saga]  # type: ignore[assignment]
     """Read one saga."""
     RetrySaga: _aio.UnaryUnaryMultiCallable[_saga_pb2.RetrySagaRequest, _saga_pb2.Saga]  # type: ignore[assignment]
-    """Try the present step again now."""
+    """Try the present step again now, at the coordinator that answers."""
     AbortSaga: _aio.UnaryUnaryMultiCallable[_saga_pb2.AbortSagaRequest, _saga_pb2.Saga]  # type: ignore[assignment]
-    """Turn a saga back, if it has not passed the stock commit."""
+    """Turn a saga back, if it has not passed the stock commit; after it, RefundOrder."""
     ResolveSaga: _aio.UnaryUnaryMultiCallable[_saga_pb2.ResolveSagaRequest, _saga_pb2.Saga]  # type: ignore[assignment]
-    """Tell a stuck saga what the provider really did."""
+    """Tell a stuck saga what the provider really did. Refused if the provider itself says otherwise."""
 
 class SagaServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Shows the sagas and, later, lets an operator move the ones that are stuck."""
+    """Shows the sagas and lets an operator move the ones that are stuck. Each change is kept with who made it and why."""
 
     @_abc_1.abstractmethod
     def ListSagas(
@@ -85,7 +85,7 @@ class SagaServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _saga_pb2.RetrySagaRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_saga_pb2.Saga, _abc.Awaitable[_saga_pb2.Saga]]:
-        """Try the present step again now."""
+        """Try the present step again now, at the coordinator that answers."""
 
     @_abc_1.abstractmethod
     def AbortSaga(
@@ -93,7 +93,7 @@ class SagaServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _saga_pb2.AbortSagaRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_saga_pb2.Saga, _abc.Awaitable[_saga_pb2.Saga]]:
-        """Turn a saga back, if it has not passed the stock commit."""
+        """Turn a saga back, if it has not passed the stock commit; after it, RefundOrder."""
 
     @_abc_1.abstractmethod
     def ResolveSaga(
@@ -101,6 +101,6 @@ class SagaServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _saga_pb2.ResolveSagaRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_saga_pb2.Saga, _abc.Awaitable[_saga_pb2.Saga]]:
-        """Tell a stuck saga what the provider really did."""
+        """Tell a stuck saga what the provider really did. Refused if the provider itself says otherwise."""
 
 def add_SagaServiceServicer_to_server(servicer: SagaServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
