@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from checkout_service.saga import OPERATOR, Saga
 from checkout_service.tables import coordinators, sagas
-from mesh.db import insert_if_absent, now
+from mesh.db import BY_PRIMARY_KEY, insert_if_absent, now
 
 
 async def renew_lease(connection: AsyncConnection, owner: str, lasts: timedelta) -> datetime:
@@ -49,7 +49,11 @@ async def take_over(connection: AsyncConnection, owner: str, limit: int) -> int:
     saga_ids = [row.saga_id for row in locked]
     if saga_ids:
         await connection.execute(
-            update(sagas).where(sagas.c.saga_id.in_(saga_ids)).values(owner=owner, epoch=sagas.c.epoch + 1)
+            update(sagas)
+            .where(sagas.c.saga_id.in_(saga_ids))
+            # In new hands a command is tried at once: what made it fail may have been the hands.
+            .values(owner=owner, epoch=sagas.c.epoch + 1, next_attempt_time=None)
+            .with_hint(BY_PRIMARY_KEY, dialect_name="mysql")
         )
     return len(saga_ids)
 

@@ -70,13 +70,14 @@ class CheckoutService:
         self._terms = terms
         self._desk = desk
         self._clock = clock
+        self._orders: Batcher[str, Order | None] = Batcher("order views", self._read_orders)
         self._keys: Batcher[str, Key | None] = Batcher("order keys", self._read_keys)
         self._placings: Batcher[NewOrder, Placed] = Batcher("orders", self._place)
         self._events: Batcher[PaymentEvent, None] = Batcher("inbox", self._add_events)
 
     async def close(self) -> None:
         """Finish what waits."""
-        for batcher in (self._placings, self._keys, self._events):
+        for batcher in (self._placings, self._keys, self._orders, self._events):
             await batcher.close()
 
     async def quote_order(self, caller: Caller, cart_id: str, destination: Destination) -> Quote:
@@ -112,7 +113,7 @@ class CheckoutService:
 
     async def get_order(self, caller: Caller, order_id: str) -> Order:
         """An order, for whoever may see it. Raises NOT_FOUND otherwise."""
-        order = (await self._read_orders([order_id])).get(order_id)
+        order = await self._orders.submit(order_id)
         if order is None or not _may_see(caller, order):
             raise Failure(Kind.NOT_FOUND, "ORDER_NOT_FOUND", "There is no such order.")
         return order
@@ -182,7 +183,7 @@ class CheckoutService:
                     return ended
             else:
                 await asyncio.sleep(min(left_s, _LOOK_EVERY_S))
-            order = (await self._read_orders([order.order_id]))[order.order_id]
+            order = await self._present(order.order_id)
         return order
 
     def _entry(self, kind: LogKind, order_id: str, request_id: str, *, actor: str, reason: str) -> LogEntry:
@@ -229,12 +230,12 @@ class CheckoutService:
             answer = await self._keys.submit(key_id)
             if answer is not None and answer.answer is not None:
                 return StoredAnswer(order_id, answer.answer)
-            present = (await self._read_orders([order_id]))[order_id]
+            present = await self._present(order_id)
             if present.state is OrderState.PAYMENT_PENDING:
                 return present
             if not self._engine.drives(order_id):
                 await asyncio.sleep(min(left_s, _LOOK_EVERY_S))
-        return (await self._read_orders([order_id]))[order_id]
+        return await self._present(order_id)
 
     def _ends_at(self, deadline: float | None) -> float:
         waits_until = asyncio.get_running_loop().time() + self._terms.wait_s
@@ -251,10 +252,18 @@ class CheckoutService:
         )
         return [found.get(key_id) for key_id in key_ids]
 
-    async def _read_orders(self, order_ids: Sequence[str]) -> dict[str, Order]:
-        return await self._database.transact(
+    async def _present(self, order_id: str) -> Order:
+        """An order that is known to be there, as it stands now."""
+        order = await self._orders.submit(order_id)
+        if order is None:
+            raise ValueError(f"order {order_id} is gone")
+        return order
+
+    async def _read_orders(self, order_ids: Sequence[str]) -> list[Order | Failure | None]:
+        found = await self._database.transact(
             "read_orders", lambda connection: store.read_orders(connection, order_ids), read_only=True
         )
+        return [found.get(order_id) for order_id in order_ids]
 
     async def _add_events(self, events: Sequence[PaymentEvent]) -> list[Failure | None]:
         await self._database.transact("inbox_add", lambda connection: inbox_store.add_events(connection, events))
