@@ -67,7 +67,7 @@ def _who_and_why(
     violations.identifier("saga_id", request.saga_id)
     violations.text("reason", request.reason, least=1, most=500)
     violations.raise_if_any()
-    return {"reason": request.reason, "actor": current_caller().customer_id}
+    return {"reason": request.reason, "actor": current_caller().subject}
 
 
 def _saga_message(course: Course, timeline: Iterable[TimelineEntry] = ()) -> saga_pb2.Saga:

@@ -157,7 +157,7 @@ class CheckoutService:
         longer than the caller waits. Raises ORDER_NOT_FOUND, ORDER_SHIPPED, ORDER_ENDED.
         """
         await self.get_order(caller, order_id)
-        entry = self._entry(LogKind.CANCEL, order_id, request_id, actor=caller.customer_id or GUEST, reason=reason)
+        entry = self._entry(LogKind.CANCEL, order_id, request_id, actor=caller.subject or GUEST, reason=reason)
         return await self._undo(Wish.CANCEL, entry, deadline)
 
     async def refund_order(
@@ -165,7 +165,7 @@ class CheckoutService:
     ) -> Order:
         """Give the money of a paid order back and take its stock in. As cancel_order; raises ORDER_NOT_PAID, too."""
         await self.get_order(caller, order_id)
-        entry = self._entry(LogKind.REFUND, order_id, request_id, actor=caller.customer_id, reason=reason)
+        entry = self._entry(LogKind.REFUND, order_id, request_id, actor=caller.subject, reason=reason)
         return await self._undo(Wish.REFUND, entry, deadline)
 
     async def _undo(self, wish: Wish, entry: LogEntry, deadline: float | None) -> Order:

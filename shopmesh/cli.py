@@ -22,6 +22,11 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+saga = typer.Typer(help="Look at sagas, and help the ones that are stuck.", no_args_is_help=True)
+app.add_typer(saga, name="saga")
+
+SagaId = Annotated[str, typer.Argument(metavar="SAGA_ID", help="The saga's id, which is its order's.")]
+Reason = Annotated[str, typer.Option(help="Why; it is kept with your name.")]
 
 
 class Process(enum.StrEnum):
@@ -91,6 +96,49 @@ def audit(
 def config() -> None:
     """Print the settings as a program here would read them, secrets masked."""
     _run("shopmesh.settings")
+
+
+class Resolution(enum.StrEnum):
+    """What is known of the money of a stuck saga."""
+
+    CHARGED = "charged"
+    NOT_CHARGED = "not_charged"
+    REPAID = "repaid"
+
+
+@saga.command("list")
+def list_sagas(
+    *,
+    state: Annotated[str, typer.Option(help="Only sagas in this state, such as CAPTURING.")] = "",
+    everything: Annotated[bool, typer.Option("--all", help="Those that rest, too.")] = False,
+    stuck: Annotated[bool, typer.Option(help="Only sagas that wait for an operator.")] = False,
+) -> None:
+    """List sagas that do not rest, oldest first."""
+    _run("shopmesh.sagas", "list", state=state, only_open=not everything, stuck=stuck)
+
+
+@saga.command("show")
+def show_saga(saga_id: SagaId) -> None:
+    """Show one saga and all that happened to it."""
+    _run("shopmesh.sagas", "show", saga_id=saga_id)
+
+
+@saga.command("retry")
+def retry_saga(saga_id: SagaId, *, reason: Reason) -> None:
+    """Try its present step again now."""
+    _run("shopmesh.sagas", "retry", saga_id=saga_id, reason=reason)
+
+
+@saga.command("abort")
+def abort_saga(saga_id: SagaId, *, reason: Reason) -> None:
+    """Turn it back; refused once its stock is sold."""
+    _run("shopmesh.sagas", "abort", saga_id=saga_id, reason=reason)
+
+
+@saga.command("resolve")
+def resolve_saga(saga_id: SagaId, resolution: Resolution, *, reason: Reason) -> None:
+    """Tell it what became of the money; refused if the payment provider says otherwise."""
+    _run("shopmesh.sagas", "resolve", saga_id=saga_id, resolution=resolution.value, reason=reason)
 
 
 def main() -> None:
