@@ -28,7 +28,7 @@ from mesh.db import Connection, Database, now
 from mesh.errors import Failure, Kind, unavailable
 
 ACTOR = "checkout"
-_RECOVER_EVERY_S = 1.0
+_RECOVER_EVERY_S = 0.5
 _CHECK_EVERY_S = 1.0
 _MEASURE_EVERY_S = 5.0
 _TIDY_EVERY_S = 300.0
@@ -202,7 +202,16 @@ class Engine:
         due = gives_up(course.saga, at=self._lease.now(), patience=self._patience)
         if due is not None:
             return Report(outcome=due)
-        return await self._commands.run(course, at=self._lease.now())
+        return await self._run(course)
+
+    async def _run(self, course: Course) -> Report:
+        try:
+            return await self._commands.run(course, at=self._lease.now())
+        except StaleCoordinatorError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a command that breaks is tried again, and reaches a person in the end
+            _log.exception("command broke", extra={"saga_id": course.saga.saga_id})
+            return Report(outcome=Outcome.UNKNOWN, error=f"{type(error).__name__} in {course.saga.state}")
 
     async def _until_due(self, course: Course) -> Report | None:
         """Wait until the next try is due; the report that the order was called off meanwhile, if it was."""
