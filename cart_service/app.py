@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import random
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,8 +14,9 @@ from cart_service.clients import InventoryClient
 from cart_service.config import CartSettings
 from cart_service.service import CartService
 from cart_service.servicer import CartServicer
+from mesh.clock import Clock
 from mesh.config import database_url, service_address
-from mesh.db import Database, open_database
+from mesh.db import Database
 from mesh.migrate import is_current, upgrade
 from mesh.program import Kit
 from shop.cart.v1 import cart_pb2, cart_pb2_grpc
@@ -35,10 +35,10 @@ async def migrate(settings: CartSettings) -> None:
 
 async def build(settings: CartSettings, kit: Kit) -> "CartApp":
     """The cart service that the settings describe; touches neither network nor database."""
-    database = await open_database(database_url(settings, "cart"), clock=kit.clock)
+    database = await kit.open_database(settings, "cart")
     inventory = InventoryClient(kit.channels.to(service_address(settings, "inventory")), kit.calls_as("cart"))
     service = CartService(database, Catalogue(inventory, kit.cache), clock=kit.clock)
-    return CartApp(settings, database, service)
+    return CartApp(settings, database, service, clock=kit.clock)
 
 
 class CartApp:
@@ -47,10 +47,11 @@ class CartApp:
     name = "cart"
     descriptors: tuple[ServiceDescriptor, ...] = (cart_pb2.DESCRIPTOR.services_by_name["CartService"],)
 
-    def __init__(self, settings: CartSettings, database: Database, service: CartService) -> None:
+    def __init__(self, settings: CartSettings, database: Database, service: CartService, *, clock: Clock) -> None:
         self._settings = settings
         self._database = database
         self.service = service
+        self._clock = clock
         self._stopping = asyncio.Event()
         self._cleanup: asyncio.Task[None] | None = None
 
@@ -89,7 +90,7 @@ class CartApp:
 
     async def _pause(self) -> None:
         # Replicas started together drift apart.
-        pause_s = self._settings.cart_cleanup_every_s * random.uniform(0.5, 1.5)  # noqa: S311 - jitter, not a secret
+        pause_s = self._settings.cart_cleanup_every_s * self._clock.uniform(0.5, 1.5)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(pause_s):
                 await self._stopping.wait()

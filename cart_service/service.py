@@ -33,6 +33,8 @@ from mesh.errors import Failure
 from mesh.validate import Violations
 
 MAX_BATCH = 1000
+# Keys against repetition are kept so long at least, whatever becomes of their carts. Why: docs/adr/0008.
+KEYS_KEPT = timedelta(days=30)
 
 
 class CartService:
@@ -94,7 +96,7 @@ class CartService:
         """Each cart as its caller sees it, without prices; absent or somebody else's: empty, of version 0."""
         _check_views(views)
         read = partial(store.read, cart_ids=[view.cart_id for view in views])
-        carts = await self._database.transact("read carts", read, read_only=True)
+        carts = await self._database.transact("view carts", read, read_only=True)
         return [view.of(carts) for view in views]
 
     async def batch_settle_carts(self, settlements: Sequence[Settle]) -> None:
@@ -105,8 +107,11 @@ class CartService:
                 raise outcome
 
     async def delete_expired(self, *, ttl: timedelta, at_most: int) -> int:
-        """Delete what nobody changed for `ttl`, at most so many carts and keys; answer how many were deleted."""
-        delete = partial(store.delete_expired, ttl=ttl, at_most=at_most)
+        """Delete carts that nobody changed for `ttl`, and keys as old but never of the last 30 days.
+
+        At most so many of each in one transaction; answers how many were deleted.
+        """
+        delete = partial(store.delete_expired, ttl=ttl, keys_ttl=max(ttl, KEYS_KEPT), at_most=at_most)
         return await self._database.transact("delete expired carts", delete)
 
     async def close(self) -> None:

@@ -58,12 +58,16 @@ async def write(connection: AsyncConnection, commands: Sequence[Command]) -> lis
     return outcomes
 
 
-async def delete_expired(connection: AsyncConnection, *, ttl: timedelta, at_most: int) -> int:
-    """Delete carts that nobody changed for `ttl`, and keys as old, at most that many of each; answer how many."""
-    before = await now(connection) - ttl
-    old_carts = await _expired_carts(connection, before, at_most)
+async def delete_expired(connection: AsyncConnection, *, ttl: timedelta, keys_ttl: timedelta, at_most: int) -> int:
+    """Delete carts that nobody changed for `ttl`, and keys older than `keys_ttl`, at most that many of each.
+
+    Answers how many rows of carts and keys were deleted.
+    """
+    at = await now(connection)
+    old_carts = await _expired_carts(connection, at - ttl, at_most)
     await connection.execute(delete(cart_items).where(cart_items.c.cart_id.in_(old_carts)))
     await connection.execute(delete(carts).where(carts.c.cart_id.in_(old_carts)))
+    before = at - keys_ttl
     requests = await _oldest(connection, cart_requests, before, at_most)
     await _delete_pairs(connection, cart_requests.c.cart_id, cart_requests.c.request_id, requests)
     orders = [order_id for (order_id,) in await _oldest(connection, settlements, before, at_most)]
@@ -157,7 +161,8 @@ async def _expired_carts(connection: AsyncConnection, before: datetime, at_most:
     found = sorted((await connection.execute(oldest)).scalars())
     # Looked at again under the lock: somebody may just have come back to the cart.
     still = select(carts.c.cart_id).where(carts.c.cart_id.in_(found), carts.c.update_time < before)
-    return list((await connection.execute(still.order_by(carts.c.cart_id).with_for_update())).scalars())
+    lock = still.order_by(carts.c.cart_id).with_for_update().with_hint(carts, BY_PRIMARY_KEY, "mysql")
+    return list((await connection.execute(lock)).scalars())
 
 
 async def _oldest(connection: AsyncConnection, table: Table, before: datetime, at_most: int) -> list[tuple[str, ...]]:

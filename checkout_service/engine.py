@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 
 from checkout_service import gauges, lease_store, saga_store, store
 from checkout_service.commands import Commands, StaleCoordinatorError
-from checkout_service.domain import ANSWERING, ENDED, Order, OrderState
+from checkout_service.domain import ANNOUNCED, ANSWERING, ENDED, Order, OrderState
 from checkout_service.lease import RENEW_EVERY_S, Lease
 from checkout_service.outside import Outside
 from checkout_service.payment_checks import PaymentChecks
@@ -38,7 +38,7 @@ _CLAIMS_AT_ONCE = 1000
 _PAUSE_S = 0.5
 _READY_WITHIN_S = 3.0
 
-_Waiters = dict[str, set[asyncio.Future[Order]]]
+_Waiters = dict[str, list[asyncio.Future[Order]]]
 
 _log = logging.getLogger(__name__)
 
@@ -62,6 +62,7 @@ class Engine:
         checks: PaymentChecks,
         *,
         encode: Encode,
+        announce: Callable[[], None],
         patience: Patience,
         clock: Clock,
     ) -> None:
@@ -72,13 +73,14 @@ class Engine:
         self._outside = Outside(database)
         self._clock = clock
         self._encode = encode
+        self._announce = announce
         self._patience = patience
         self._moves: Batcher[_Reported, Course] = Batcher("saga steps", self._record_many)
         self._drivers: dict[str, asyncio.Task[None]] = {}
         self._loops: list[asyncio.Task[None]] = []
         # Who waits for an order's answer, and for its end.
-        self._answers: _Waiters = defaultdict(set)
-        self._ends: _Waiters = defaultdict(set)
+        self._answers: _Waiters = defaultdict(list)
+        self._ends: _Waiters = defaultdict(list)
 
     @property
     def owner(self) -> str:
@@ -151,14 +153,14 @@ class Engine:
 
     async def _waited_for(self, waiters: _Waiters, order_id: str, wait_s: float) -> Order | None:
         future: asyncio.Future[Order] = asyncio.get_running_loop().create_future()
-        waiters[order_id].add(future)
+        waiters[order_id].append(future)
         try:
             async with asyncio.timeout(wait_s):
                 return await future
         except TimeoutError:
             return None
         finally:
-            waiters[order_id].discard(future)
+            waiters[order_id].remove(future)
             if not waiters[order_id]:
                 del waiters[order_id]
 
@@ -247,7 +249,10 @@ class Engine:
             refused = iter(await saga_store.apply_moves(connection, standing, moves, self._encode))
             return [course if isinstance(course, Failure) else (next(refused) or course) for course in after]
 
-        return await self._database.transact("saga_steps", body)
+        recorded = await self._database.transact("saga_steps", body)
+        if any(isinstance(course, Course) and course.order.state in ANNOUNCED for course in recorded):
+            self._announce()
+        return recorded
 
     def _advance(self, course: Course, report: Report, at: datetime) -> Course | Failure:
         try:

@@ -130,6 +130,15 @@ outbox = Table(
     Column("create_time", Utc(), nullable=False),
 )
 
+# The lease of the one process that publishes what the outbox holds, by the database's clock.
+relays = Table(
+    "relays",
+    metadata,
+    Column("name", WORD, primary_key=True),
+    Column("owner", ID, nullable=False),
+    Column("lease_until", Utc(), nullable=False),
+)
+
 # saga_id is the order's id. owner is empty when the saga rests, and 'operator' when it is parked.
 sagas = Table(
     "sagas",

@@ -13,7 +13,7 @@ from identity_service.passwords import Passwords
 from identity_service.service import IdentityService
 from identity_service.servicer import IdentityServicer
 from mesh.config import database_url
-from mesh.db import Database, open_database
+from mesh.db import Database
 from mesh.migrate import is_current, upgrade
 from mesh.program import Kit
 from shop.identity.v1 import identity_pb2, identity_pb2_grpc
@@ -34,7 +34,7 @@ async def migrate(settings: IdentitySettings) -> None:
 
 async def build(settings: IdentitySettings, kit: Kit) -> "IdentityApp":
     """The service that the settings describe. Reaches for nothing; `ready` tells whether the database is there."""
-    database = await open_database(database_url(settings, _NAME), clock=kit.clock)
+    database = await kit.open_database(settings, _NAME)
     passwords = Passwords(threads=settings.hash_threads)
     service = IdentityService(database, passwords, clock=kit.clock)
     demo = settings.embedded if settings.demo is None else settings.demo

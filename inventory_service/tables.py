@@ -76,7 +76,10 @@ reservations = Table(
     Column("create_time", Utc, nullable=False),
     # The run of a transaction that inserted it, as above.
     Column("attempt", ID, nullable=False),
+    # When it was given back or refused; None while it is held or sold. Some time later it is forgotten.
+    Column("end_time", Utc),
     Index("reservations_by_expiry", "state", "expire_time"),
+    Index("reservations_by_end_time", "end_time"),
 )
 
 # Each SKU of a reservation once. Never changed.

@@ -6,7 +6,6 @@ short-lived JWT of their own with the secret that all of the mesh shares (HS256)
 
 import asyncio
 import json
-import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -18,6 +17,7 @@ from google.protobuf.empty_pb2 import Empty
 
 from mesh import status
 from mesh.caller import GUEST, Caller, Tier
+from mesh.clock import SYSTEM_CLOCK, Clock
 from mesh.errors import Failure, Kind, unavailable
 
 AUDIENCE = "shopmesh"
@@ -58,16 +58,17 @@ def keys_from(channel: grpc.aio.Channel, method: str) -> FetchKeys:
 class ServiceCredential:
     """What a service shows when it calls another: a JWT in its own name, renewed before it runs out."""
 
-    def __init__(self, name: str, secret: str, *, ttl_s: int = _SERVICE_TTL_S) -> None:
+    def __init__(self, name: str, secret: str, *, ttl_s: int = _SERVICE_TTL_S, clock: Clock = SYSTEM_CLOCK) -> None:
         self._name = name
         self._secret = secret
         self._ttl_s = ttl_s
+        self._clock = clock
         self._metadata: tuple[tuple[str, str], ...] = ()
         self._renew_at = 0.0
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """The gRPC metadata that carries the credential."""
-        now = time.time()
+        now = self._clock.now().timestamp()
         if now >= self._renew_at:
             claims = {"iss": _SERVICE_ISSUER, "aud": AUDIENCE, "sub": self._name, "exp": int(now) + self._ttl_s}
             token = jwt.encode(claims, self._secret, algorithm=_SERVICE_ALGORITHM)
@@ -79,9 +80,10 @@ class ServiceCredential:
 class Authenticator:
     """Turns the authorization of a call into its Caller; remembers tokens that it has verified until they expire."""
 
-    def __init__(self, service_secret: str, fetch_keys: FetchKeys) -> None:
+    def __init__(self, service_secret: str, fetch_keys: FetchKeys, *, clock: Clock = SYSTEM_CLOCK) -> None:
         self._secret = service_secret
         self._fetch_keys = fetch_keys
+        self._clock = clock
         self._keys: dict[str, jwt.PyJWK] = {}
         self._fetched_at = float("-inf")
         self._refreshing: asyncio.Task[None] | None = None
@@ -96,7 +98,7 @@ class Authenticator:
         if authorization is None:
             return GUEST
         known = self._verified.get(authorization)
-        if known is not None and known[1] > time.time():
+        if known is not None and known[1] > self._clock.now().timestamp():
             return known[0]
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer" or not token:
@@ -122,7 +124,7 @@ class Authenticator:
         return Caller(tier, str(claims["sub"])), float(claims["exp"])
 
     async def _key(self, key_id: str) -> jwt.PyJWK:
-        if key_id not in self._keys and time.monotonic() - self._fetched_at >= _KEY_REFRESH_S:
+        if key_id not in self._keys and self._clock.monotonic() - self._fetched_at >= _KEY_REFRESH_S:
             await self._refresh_keys()
         if key_id not in self._keys:
             raise _invalid("The token was signed by an unknown key.")
@@ -139,7 +141,7 @@ class Authenticator:
 
     async def _fetch(self) -> None:
         self._keys = {str(key.key_id): key for key in jwt.PyJWKSet.from_dict(await self._fetch_keys()).keys}
-        self._fetched_at = time.monotonic()
+        self._fetched_at = self._clock.monotonic()
 
     def _remember(self, authorization: str, caller: Caller, expires_at: float) -> None:
         self._verified[authorization] = (caller, expires_at)

@@ -6,13 +6,14 @@ left alone for a moment so that a hang is paid once and not by every request.
 
 import asyncio
 import logging
-import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
+
+from mesh.clock import SYSTEM_CLOCK, Clock
 
 _TIMEOUT_S = 0.25
 _PAUSE_S = 1.0
@@ -40,13 +41,14 @@ class Cache(Protocol):
 class MemoryCache:
     """The stand-in within one process: least recently used go first."""
 
-    def __init__(self, *, max_entries: int = _MEMORY_ENTRIES) -> None:
+    def __init__(self, *, max_entries: int = _MEMORY_ENTRIES, clock: Clock = SYSTEM_CLOCK) -> None:
         self._entries: OrderedDict[str, tuple[bytes, float]] = OrderedDict()
         self._max_entries = max_entries
+        self._clock = clock
 
     async def get_many(self, keys: Sequence[str]) -> dict[str, bytes]:
         """What is known of `keys`."""
-        now = time.monotonic()
+        now = self._clock.monotonic()
         found = {}
         for key in keys:
             entry = self._entries.get(key)
@@ -57,7 +59,7 @@ class MemoryCache:
 
     async def set_many(self, values: Mapping[str, bytes], *, ttl_s: float) -> None:
         """Remember the values for at most `ttl_s` seconds."""
-        expires_at = time.monotonic() + ttl_s
+        expires_at = self._clock.monotonic() + ttl_s
         for key, value in values.items():
             self._entries[key] = (value, expires_at)
             self._entries.move_to_end(key)
@@ -76,9 +78,10 @@ class MemoryCache:
 class RedisCache:
     """Redis behind the same promises."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, clock: Clock = SYSTEM_CLOCK) -> None:
         self._redis: Redis = Redis.from_url(url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S)
         self._paused_until = 0.0
+        self._clock = clock
 
     async def get_many(self, keys: Sequence[str]) -> dict[str, bytes]:
         """What is known of `keys`; nothing while Redis is away."""
@@ -119,13 +122,13 @@ class RedisCache:
         await self._redis.aclose()
 
     def _paused(self) -> bool:
-        return time.monotonic() < self._paused_until
+        return self._clock.monotonic() < self._paused_until
 
     def _pause(self, error: Exception) -> None:
-        self._paused_until = time.monotonic() + _PAUSE_S
+        self._paused_until = self._clock.monotonic() + _PAUSE_S
         _log.warning("cache is away", extra={"cause": repr(error)})
 
 
-def open_cache(url: str | None) -> Cache:
+def open_cache(url: str | None, *, clock: Clock = SYSTEM_CLOCK) -> Cache:
     """Redis at `url`, or this process's memory without one."""
-    return RedisCache(url) if url else MemoryCache()
+    return RedisCache(url, clock=clock) if url else MemoryCache(clock=clock)

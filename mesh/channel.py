@@ -7,6 +7,7 @@ call gets what is left of it, less a margin for the answer's way back.
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, TypeVar
 
 import grpc
@@ -14,6 +15,7 @@ import grpc
 from mesh import status
 from mesh.auth import ServiceCredential
 from mesh.errors import Failure, Kind
+from mesh.failpoint import AnswerLostError, Failpoints, OutageError, around
 from mesh.service_config import ServiceConfig
 
 Request = TypeVar("Request")
@@ -35,7 +37,7 @@ def current_deadline() -> float | None:
 
 
 def open_channel(address: str, service_config: str) -> grpc.aio.Channel:
-    """A channel to `address` (host:port or dns:///host:port) that balances over all its addresses.
+    """A channel to `address` (as SHOP_<SERVICE>_ADDR says it) that balances over all its addresses.
 
     `service_config` is JSON (grpc.service_config.ServiceConfig): load balancing, time-outs, retries.
     """
@@ -108,10 +110,11 @@ class Channels:
 
 
 class Calls:
-    """Makes calls in the name of one service."""
+    """Makes calls in the name of one service. Its failpoints are named `call.<Rpc>`."""
 
-    def __init__(self, credential: ServiceCredential) -> None:
+    def __init__(self, credential: ServiceCredential, *, failpoints: Failpoints | None = None) -> None:
         self._credential = credential
+        self._failpoints = failpoints
 
     async def __call__(
         self,
@@ -125,10 +128,26 @@ class Calls:
         The time-out is the least of `timeout_s`, the contract's (service config) and what the current RPC has left.
         """
         timeout_s = _remaining(timeout_s)
+        call = partial(method, request, timeout=timeout_s, metadata=self._credential.metadata())
         try:
-            return await method(request, timeout=timeout_s, metadata=self._credential.metadata())
+            return await (call() if self._failpoints is None else _struck(self._failpoints, request, call))
         except grpc.aio.AioRpcError as error:
             raise status.from_rpc_error(error) from error
+
+
+async def _struck(failpoints: Failpoints, request: object, call: Callable[[], Awaitable[Response]]) -> Response:
+    # The contract's style has one request message for each method, named after it.
+    name = type(request).__name__.removesuffix("Request")
+    try:
+        return await around(failpoints, f"call.{name}", call)
+    except OutageError as error:
+        raise _failed(grpc.StatusCode.UNAVAILABLE) from error
+    except AnswerLostError as error:
+        raise _failed(grpc.StatusCode.DEADLINE_EXCEEDED) from error
+
+
+def _failed(code: grpc.StatusCode) -> grpc.aio.AioRpcError:
+    return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata())
 
 
 def _remaining(timeout_s: float | None) -> float | None:

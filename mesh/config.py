@@ -22,6 +22,8 @@ _TESTS_ONLY = "SHOP_TEST_"
 # Which services exist is not the kit's business, but what is asked of each is: its address and its databases.
 _PER_SERVICE = re.compile(r"SHOP_(?!TEST_)[A-Z]+_(ADDR|DB_URL)")
 _ADDRESS = re.compile(r"(dns:///)?([A-Za-z0-9._-]+|\[[0-9a-fA-F:]+\]):[0-9]{1,5}")
+# Replicas where no name leads to all of them.
+_ADDRESSES = re.compile(r"ipv4:[0-9.]+:[0-9]{1,5}(,[0-9.]+:[0-9]{1,5})*")
 _REDIS = re.compile(r"(redis|rediss|unix)://.+")
 _DRIVERS = {
     "mysql": "mysql+aiomysql",
@@ -42,6 +44,8 @@ class Settings(BaseSettings):
     bind: str = "127.0.0.1"
     grpc_port: int = Field(default=50051, ge=0, le=65535)
     http_port: int = Field(default=8080, ge=0, le=65535)
+    # Where a program of services shows its metrics; 0 for nowhere. The gateway shows its own, and those of `up`.
+    metrics_port: int = Field(default=0, ge=0, le=65535)
     data_dir: Path = Path(".data")
     db_url: str | None = None
     redis_url: str | None = None
@@ -154,7 +158,8 @@ def _wrong_url(name: str, value: str) -> str | None:
     if name != "SHOP_DB_URL" and not _PER_SERVICE.fullmatch(name):
         return None
     if name.endswith("_ADDR"):
-        return None if _ADDRESS.fullmatch(value) else f"{name}: must be host:port or dns:///host:port"
+        is_one = _ADDRESS.fullmatch(value) or _ADDRESSES.fullmatch(value)
+        return None if is_one else f"{name}: must be host:port, dns:///host:port or ipv4:address:port,address:port"
     try:
         _with_driver(make_url(value))
     except (ArgumentError, ValueError):

@@ -9,6 +9,7 @@ import contextlib
 import sqlite3
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,6 +26,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from mesh.clock import SYSTEM_CLOCK, Clock
 from mesh.errors import PoisonError, unavailable
+from mesh.failpoint import FailpointError, Failpoints
 
 T = TypeVar("T")
 # What a transaction's body gets; only stores do more with it than hand it on.
@@ -132,9 +134,10 @@ def set_by_key(table: Table, key: ColumnElement[str], changes: Mapping[str, Mapp
 class Database:
     """One service's database. `transact` is the only way in."""
 
-    def __init__(self, engine: AsyncEngine, *, clock: Clock) -> None:
+    def __init__(self, engine: AsyncEngine, *, clock: Clock, failpoints: Failpoints | None = None) -> None:
         self._engine = engine
         self._clock = clock
+        self._failpoints = failpoints
         self._embedded = engine.dialect.name == "sqlite"
         # SQLite has one writer; queueing here is fair and cheaper than spinning on its lock.
         self._writer = asyncio.Lock() if self._embedded else contextlib.nullcontext()
@@ -152,7 +155,7 @@ class Database:
         It runs in a task of its own: a caller that is cancelled leaves no half transaction behind. Raises PoisonError
         when the database refuses the data, Failure UNAVAILABLE when it is away, else what the body raised.
         """
-        task = asyncio.create_task(self._repeat(body, read_only=read_only), name=f"transact {name}")
+        task = asyncio.create_task(self._repeat(name, body, read_only=read_only), name=f"transact {name}")
         self._tasks.add(task)
         task.add_done_callback(self._forget)
         return await asyncio.shield(task)
@@ -162,10 +165,12 @@ class Database:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._engine.dispose()
 
-    async def _repeat(self, body: Transaction[T], *, read_only: bool) -> T:
+    async def _repeat(self, name: str, body: Transaction[T], *, read_only: bool) -> T:
         for attempt in range(_ATTEMPTS):
             try:
-                return await self._once(body, read_only=read_only)
+                if self._failpoints is None:
+                    return await self._once(body, read_only=read_only)
+                return await self._struck(self._failpoints, name, body, read_only=read_only)
             except (IntegrityError, DataError) as error:
                 raise PoisonError(str(error.orig)) from error
             except (OperationalError, InterfaceError, ProgrammingError) as error:
@@ -188,6 +193,20 @@ class Database:
         async with self._writer, self._engine.begin() as connection:
             return await body(connection)
 
+    async def _struck(self, failpoints: Failpoints, name: str, body: Transaction[T], *, read_only: bool) -> T:
+        strike = failpoints.hit(f"transact.{name}")
+
+        async def before_commit(connection: AsyncConnection) -> T:
+            result = await body(connection)
+            await strike.before()
+            return result
+
+        try:
+            return await strike.through(partial(self._once, before_commit, read_only=read_only))
+        except FailpointError as error:
+            # A connection that broke: before COMMIT, or before the answer to it came.
+            raise OperationalError("COMMIT", None, error, connection_invalidated=True) from error
+
     def _forget(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
@@ -195,9 +214,11 @@ class Database:
             task.exception()
 
 
-async def open_database(url: URL, *, clock: Clock = SYSTEM_CLOCK, pool_size: int = 10) -> Database:
+async def open_database(
+    url: URL, *, clock: Clock = SYSTEM_CLOCK, failpoints: Failpoints | None = None, pool_size: int = 10
+) -> Database:
     """The database at `url`, which must exist (see `create_database`). No connection is opened by this."""
-    return Database(open_engine(url, clock=clock, pool_size=pool_size), clock=clock)
+    return Database(open_engine(url, clock=clock, pool_size=pool_size), clock=clock, failpoints=failpoints)
 
 
 def open_engine(url: URL, *, clock: Clock = SYSTEM_CLOCK, pool_size: int = 10) -> AsyncEngine:

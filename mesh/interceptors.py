@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, cast
 
@@ -23,7 +22,7 @@ from mesh import status
 from mesh.auth import Authenticator
 from mesh.caller import Caller, Tier, set_caller
 from mesh.channel import set_deadline
-from mesh.clock import SYSTEM_CLOCK
+from mesh.clock import SYSTEM_CLOCK, Clock
 from mesh.errors import Failure, Kind
 from policy.v1 import policy_pb2
 
@@ -48,8 +47,11 @@ class PolicyInterceptor(grpc.aio.ServerInterceptor):
     Raises ValueError for a method without an access rule.
     """
 
-    def __init__(self, services: Iterable[ServiceDescriptor], authenticator: Authenticator) -> None:
+    def __init__(
+        self, services: Iterable[ServiceDescriptor], authenticator: Authenticator, *, clock: Clock = SYSTEM_CLOCK
+    ) -> None:
         self._authenticator = authenticator
+        self._clock = clock
         self._methods = {_path(method): method for service in services for method in service.methods}
         for method in self._methods.values():
             _least_tier(method)
@@ -86,7 +88,7 @@ class PolicyInterceptor(grpc.aio.ServerInterceptor):
         )
 
         async def call(data: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-            started = time.perf_counter()
+            started = self._clock.monotonic()
             metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
             try:
                 caller = await self._authenticator.authenticate(metadata.get("authorization"))
@@ -101,9 +103,9 @@ class PolicyInterceptor(grpc.aio.ServerInterceptor):
                 failure = _as_failure(path, error)
             else:
                 handled_ok.inc()
-                seconds.observe(time.perf_counter() - started)
+                seconds.observe(self._clock.monotonic() - started)
                 return response
-            request_id = metadata.get(REQUEST_ID) or SYSTEM_CLOCK.uuid7()
+            request_id = metadata.get(REQUEST_ID) or self._clock.uuid7()
             _HANDLED.labels(path, failure.kind.name).inc()
             _log.info(
                 "call failed",

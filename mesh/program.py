@@ -6,10 +6,11 @@ each other over real gRPC in either case.
 
 import contextlib
 import logging
+import os
 import secrets
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -19,8 +20,12 @@ from mesh.auth import Authenticator, ServiceCredential, keys_from
 from mesh.cache import Cache, open_cache
 from mesh.channel import Calls, Channels
 from mesh.clock import SYSTEM_CLOCK, Clock
-from mesh.config import Settings, load, service_address
+from mesh.config import Settings, database_url, load, service_address
+from mesh.db import Database, open_database
 from mesh.errors import ConfigError, Failure
+from mesh.events import Events, MemoryEvents, open_events
+from mesh.failpoint import Failpoints, from_environment
+from mesh.metrics import MetricsDoor
 from mesh.run import GrpcHost, Service, run, stop_signal
 
 EXIT_MISUSE = 2
@@ -38,10 +43,18 @@ class Kit:
     cache: Cache
     channels: Channels
     service_secret: str
+    events: Events = field(default_factory=MemoryEvents)
+    # Only tests have any.
+    failpoints: Failpoints | None = None
+
+    async def open_database(self, settings: Settings, service: str) -> Database:
+        """The database of `service`, see `mesh.db.open_database`."""
+        return await open_database(database_url(settings, service), clock=self.clock, failpoints=self.failpoints)
 
     def calls_as(self, service: str) -> Calls:
         """What makes calls to other services in the name of `service`."""
-        return Calls(ServiceCredential(service, self.service_secret))
+        credential = ServiceCredential(service, self.service_secret, clock=self.clock)
+        return Calls(credential, failpoints=self.failpoints)
 
 
 Build = Callable[[Kit], Awaitable[Service]]
@@ -54,12 +67,16 @@ class Program:
         self._settings = settings
         self._kit = kit
         self._host: GrpcHost | None = None
+        self._metrics = MetricsDoor(bind=settings.bind, port=settings.metrics_port)
 
     async def start(self, builds: Sequence[Build]) -> int:
-        """Build the services, serve them, answer the gRPC port. Raises OSError when it is taken."""
+        """Build the services, serve them, answer the gRPC port. Raises OSError when a port is taken."""
+        if self._settings.metrics_port:
+            self._metrics.open()
         services = [await build(self._kit) for build in builds]
         channel = self._kit.channels.to(service_address(self._settings, "identity"))
-        authenticator = Authenticator(self._kit.service_secret, keys_from(channel, self._settings.keys_method))
+        keys = keys_from(channel, self._settings.keys_method)
+        authenticator = Authenticator(self._kit.service_secret, keys, clock=self._kit.clock)
         self._host = GrpcHost(services, authenticator, bind=self._settings.bind, port=self._settings.grpc_port)
         return await self._host.start()
 
@@ -69,15 +86,20 @@ class Program:
             await self._host.stop(self._settings.drain_s)
         await self._kit.channels.close()
         await self._kit.cache.close()
+        await self._kit.events.close()
+        await self._metrics.close()
 
 
 def open_kit(settings: Settings, service_config: str, *, clock: Clock = SYSTEM_CLOCK) -> Kit:
-    """The kit that the settings describe. Needs the running loop."""
+    """The kit that the settings describe, and SHOP_TEST_FAILPOINTS. Needs the running loop."""
+    failpoints = from_environment(os.environ)
     return Kit(
         clock=clock,
-        cache=open_cache(settings.redis_url),
+        cache=open_cache(settings.redis_url, clock=clock),
+        events=open_events(settings.redis_url, failpoints=failpoints),
         channels=Channels(service_config),
         service_secret=settings.service_secret or kept_secret(settings.data_dir, "service-secret"),
+        failpoints=failpoints,
     )
 
 

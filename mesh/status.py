@@ -81,5 +81,6 @@ def _fitting(failure: Failure) -> Status:
 
 def _pack(status: Status, detail: ErrorInfo | BadRequest | RetryInfo) -> None:
     packed = AnyMessage()
-    packed.Pack(detail)
+    # The facts of an ErrorInfo are a map: the same failure shall be the same bytes.
+    packed.Pack(detail, deterministic=True)
     status.details.append(packed)

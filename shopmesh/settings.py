@@ -33,7 +33,7 @@ def effective(settings: MeshSettings) -> Iterator[tuple[str, str]]:
 def _shown(name: str, value: object) -> str:
     if value is None or value == ():
         return ""
-    if "secret" in name:
+    if "secret" in name or "api_key" in name:
         return _MASK
     if isinstance(value, bool):
         return str(int(value))

@@ -60,9 +60,11 @@ class Book:
         standing = self.reservations.get(request.reservation_id)
         if standing is None:
             return self._begin(request)
+        if request.epoch < standing.epoch:
+            raise rules.stale_epoch(seen=standing.epoch, yours=request.epoch)
         if isinstance(request, Reserve):
             _check_same(standing, request)
-        standing = self._fence(standing, request.epoch)
+        standing = self._see(standing, request.epoch)
         match request:
             case Reserve():
                 return _repeat(self._lapse(standing))
@@ -124,9 +126,7 @@ class Book:
         expire_time = max(standing.expire_time, self.now + timedelta(seconds=request.ttl_s))
         return self._keep(replace(standing, expire_time=expire_time))
 
-    def _fence(self, standing: Reservation, epoch: int) -> Reservation:
-        if epoch < standing.epoch:
-            raise rules.stale_epoch(seen=standing.epoch, yours=epoch)
+    def _see(self, standing: Reservation, epoch: int) -> Reservation:
         return standing if epoch == standing.epoch else self._keep(replace(standing, epoch=epoch))
 
     def _lapse(self, standing: Reservation) -> Reservation:
@@ -194,8 +194,8 @@ def _repeat(standing: Reservation) -> Reservation:
     match standing.state:
         case State.REFUSED:
             raise rules.out_of_stock(standing)
-        case State.RELEASED:
-            raise rules.released_before()
+        case State.RELEASED | State.RETURNED:
+            raise rules.given_back_before(standing.state)
         case State.EXPIRED:
             raise rules.not_held(standing.state)
     return standing

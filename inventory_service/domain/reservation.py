@@ -39,6 +39,8 @@ EDGES = {
     State.REFUSED: set[State](),
     State.RETURNED: set[State](),
 }
+# Nothing comes after these, and nothing is held or sold in them.
+ENDED = frozenset(state for state, after in EDGES.items() if not after)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,9 +184,9 @@ def stale_epoch(*, seen: int, yours: int) -> Failure:
     return Failure(Kind.ABORTED, "STALE_EPOCH", "A later coordinator has taken over.", metadata=metadata)
 
 
-def released_before() -> Failure:
-    """The failure for a reserve that comes after its release."""
-    return Failure(Kind.ABORTED, "RESERVATION_RELEASED", "The reservation was released before.")
+def given_back_before(state: State) -> Failure:
+    """The failure for a reserve that comes after its own release, or after the return of what was sold."""
+    return Failure(Kind.ABORTED, f"RESERVATION_{state}", f"The reservation was {state.lower()} before.")
 
 
 def not_held(state: State) -> Failure:

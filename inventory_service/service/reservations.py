@@ -1,6 +1,7 @@
 """The use cases of InventoryService that are about reservations."""
 
 from collections.abc import Callable, Collection, Sequence
+from datetime import timedelta
 from functools import partial
 
 from inventory_service.domain.reservation import (
@@ -24,7 +25,10 @@ from mesh.errors import Failure
 from mesh.validate import Violations
 
 # Few enough that a reserve which has to wait for the locks of one sweep does not wait for long.
-EXPIRE_AT_ONCE = 250
+EXPIRE_AT_ONCE = 100
+# What has ended is forgotten after so long, a few at a time. Why that is long enough: docs/adr/0008.
+ENDED_KEPT = timedelta(days=7)
+FORGET_AT_ONCE = 250
 
 
 class HoldsExpiredError(Exception):
@@ -55,7 +59,8 @@ class ReservationService:
         """Hold stock until ttl_s passes: all lines or none. A repetition answers what the first did.
 
         Raises NOT_FOUND PRODUCT_NOT_FOUND, FAILED_PRECONDITION OUT_OF_STOCK or RESERVATION_EXPIRED, ALREADY_EXISTS
-        RESERVATION_ID_REUSED for other lines, ABORTED RESERVATION_RELEASED when its release came first.
+        RESERVATION_ID_REUSED for other lines, ABORTED RESERVATION_RELEASED or RESERVATION_RETURNED when its release
+        came first.
         """
         return await self._submit(request)
 
@@ -96,9 +101,17 @@ class ReservationService:
     async def expire(self, *, skus: Collection[str] = ()) -> int:
         """Give back holds whose time is over, the longest expired first, and answer how many were seen.
 
-        At most 250 in one transaction; fewer than that means that none is left. With `skus` only holds of those.
+        At most 100 in one transaction; fewer than that means that none is left. With `skus` only holds of those.
         """
         return await self._database.transact("expire reservations", partial(_expire, skus=skus))
+
+    async def forget(self) -> int:
+        """Delete reservations that ended a week ago without a sale, the oldest first, and answer how many.
+
+        At most 250 in one transaction; fewer than that means that none is left. A sale is kept: it may be returned.
+        """
+        body = partial(store.delete_ended, kept=ENDED_KEPT, at_most=FORGET_AT_ONCE)
+        return await self._database.transact("forget reservations", body)
 
     async def _submit(self, request: Request) -> Reservation:
         outcome = await self._settling.submit(request, deadline=current_deadline())

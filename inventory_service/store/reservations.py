@@ -3,12 +3,12 @@
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from sqlalchemy import Row, Select, delete, insert, select, update
+from sqlalchemy import Row, Select, bindparam, delete, insert, select, update
 
 from inventory_service.domain.book import Book, hold, tombstone
-from inventory_service.domain.reservation import Line, Release, Request, Reservation, Reserve, State
+from inventory_service.domain.reservation import ENDED, Line, Release, Request, Reservation, Reserve, State
 from inventory_service.store import Connection
 from inventory_service.store.stock import add_stock, insert_movements, lock_shelves
 from inventory_service.tables import reservation_lines, reservations
@@ -83,12 +83,27 @@ async def write_book(connection: Connection, opened: OpenBook) -> None:
     book = opened.book
     unused = [reservation_id for reservation_id in opened.claimed if reservation_id not in book.reservations]
     if unused:
-        await connection.execute(delete(reservations).where(reservations.c.reservation_id.in_(unused)))
+        # One by one: DELETE takes no hint, and a scan would wait for the locks of others.
+        by_key = delete(reservations).where(reservations.c.reservation_id == bindparam("unused"))
+        await connection.execute(by_key, [{"unused": reservation_id} for reservation_id in unused])
     made = [book.reservations[key] for key in sorted(opened.claimed) if key in book.reservations]
     await _insert_lines(connection, made)
     await _update_rows(connection, opened)
     await add_stock(connection, on_hand=book.on_hand, held=book.held, at=book.now)
     await insert_movements(connection, book.movements)
+
+
+async def delete_ended(connection: Connection, *, kept: timedelta, at_most: int) -> int:
+    """Delete reservations that ended longer than `kept` ago, with their lines, the oldest first; answer how many."""
+    before = await now(connection) - kept
+    oldest = select(reservations.c.reservation_id).where(reservations.c.end_time < before)
+    found = await connection.execute(oldest.order_by(reservations.c.end_time).limit(at_most))
+    # What has ended stays as it is, so it need not be looked at again under a lock.
+    ids = sorted(found.scalars())
+    if ids:
+        await connection.execute(delete(reservation_lines).where(reservation_lines.c.reservation_id.in_(ids)))
+        await connection.execute(delete(reservations).where(reservations.c.reservation_id.in_(ids)))
+    return len(ids)
 
 
 async def _insert_lines(connection: Connection, made: Sequence[Reservation]) -> None:
@@ -112,6 +127,8 @@ async def _update_rows(connection: Connection, opened: OpenBook) -> None:
     for reservation_id, after in opened.book.reservations.items():
         before = opened.rows[reservation_id]
         change: dict[str, object] = {"state": after.state.value, "epoch": after.epoch}
+        if after.state is not before.state:
+            change["end_time"] = _end_time(after, opened.book.now)
         if after.expire_time != before.expire_time:
             change["expire_time"] = after.expire_time
         if (after.state, after.epoch, after.expire_time) != (before.state, before.epoch, before.expire_time):
@@ -186,7 +203,13 @@ def _values(reservation: Reservation, attempt: str) -> dict[str, object]:
         "expire_time": reservation.expire_time,
         "create_time": reservation.create_time,
         "attempt": attempt,
+        # A placeholder is of this moment.
+        "end_time": _end_time(reservation, reservation.create_time),
     }
+
+
+def _end_time(reservation: Reservation, at: datetime) -> datetime | None:
+    return at if reservation.state in ENDED else None
 
 
 def _reservation(row: Row[tuple[object, ...]], lines: Sequence[Line] = ()) -> Reservation:

@@ -91,7 +91,7 @@ class Basket:
         """Wait until what was bought has left the cart, which happens soon after the order was paid."""
         left = {sku: number - items.get(sku, 0) for sku, number in self.items.items() if number > items.get(sku, 0)}
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + _SETTLED_WITHIN_S
+        deadline = loop.time() + _SETTLED_WITHIN_S * self._visit.patience
         while True:
             cart = (await self._visit.session.call(GET_CART, GetCartRequest(cart_id=self.cart_id))).message
             if items_of(cart) == left or loop.time() > deadline:

@@ -1,4 +1,4 @@
-"""The calls that a customer makes, as the contract describes them: for either wire."""
+"""The calls that customers and operators make, as the contract describes them: for either wire."""
 
 import re
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 
 from shop.cart.v1 import cart_pb2 as cart
 from shop.checkout.v1 import checkout_pb2 as checkout
+from shop.checkout.v1 import saga_pb2 as saga
 from shop.identity.v1 import identity_pb2 as identity
 from shop.inventory.v1 import catalog_pb2 as catalog
 from shop.inventory.v1 import inventory_pb2 as inventory
@@ -99,8 +100,28 @@ PLACE_ORDER = _method(
     "CHECKOUT_IN_PROGRESS",
     "PRICE_CHANGED",
 )
+CANCEL_ORDER = _method(
+    checkout.DESCRIPTOR, "CheckoutService.CancelOrder", checkout.CancelOrderRequest, checkout.Order, "ORDER_ENDED"
+)
 GET_ORDER = _method(checkout.DESCRIPTOR, "CheckoutService.GetOrder", checkout.GetOrderRequest, checkout.Order)
 LIST_ORDERS = _method(
     checkout.DESCRIPTOR, "CheckoutService.ListOrders", checkout.ListOrdersRequest, checkout.ListOrdersResponse
 )
 GET_INVOICE = _method(checkout.DESCRIPTOR, "CheckoutService.GetInvoice", checkout.GetInvoiceRequest, checkout.Invoice)
+
+# What operators do.
+ADJUST_STOCK = _method(
+    inventory.DESCRIPTOR, "InventoryService.AdjustStock", inventory.AdjustStockRequest, inventory.Stock
+)
+REFUND_ORDER = _method(
+    checkout.DESCRIPTOR,
+    "CheckoutService.RefundOrder",
+    checkout.RefundOrderRequest,
+    checkout.Order,
+    "ORDER_ENDED",
+    "ORDER_NOT_PAID",
+)
+LIST_SAGAS = _method(saga.DESCRIPTOR, "SagaService.ListSagas", saga.ListSagasRequest, saga.ListSagasResponse)
+ABORT_SAGA = _method(
+    saga.DESCRIPTOR, "SagaService.AbortSaga", saga.AbortSagaRequest, saga.Saga, "ORDER_ENDED", "SAGA_PAST_COMMIT"
+)

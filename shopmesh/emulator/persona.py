@@ -3,7 +3,7 @@
 import enum
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -33,10 +33,12 @@ class Manner(enum.Enum):
     GIVE_UP = enum.auto()
     # Leaves a filled cart behind.
     ABANDON = enum.auto()
+    # Regrets it: cancels as soon as the order's id is known, which may be before or after it is paid.
+    CANCEL = enum.auto()
 
 
 _JOININGS = {Joining.FIRST: 60, Joining.NEVER: 25, Joining.BEFORE_PAYING: 15}
-_MANNERS = {Manner.PLAIN: 68, Manner.DOUBLE_CLICK: 14, Manner.GIVE_UP: 12, Manner.ABANDON: 6}
+_MANNERS = {Manner.PLAIN: 62, Manner.CANCEL: 6, Manner.DOUBLE_CLICK: 14, Manner.GIVE_UP: 12, Manner.ABANDON: 6}
 _CARDS = {
     ("tok_ok",): 76,
     ("tok_decline", "tok_ok"): 6,
@@ -91,6 +93,14 @@ def draw(*, seed: int, number: int, of: int, grpc_share: float, pace: float) -> 
         country=_weighted(rng, _COUNTRIES),
         arrives_after_s=pace * rng.random() * of / _ARRIVALS_PER_S,
         seed=own_seed,
+    )
+
+
+def another_day(persona: Persona, day: int) -> Persona:
+    """The same person on another day, with other cards and in another mood."""
+    rng = random.Random(f"{persona.seed}/day {day}")  # noqa: S311 - an emulation, not a secret
+    return replace(
+        persona, manner=_weighted(rng, _MANNERS), cards=_weighted(rng, _CARDS), hunts=rng.random() < _HUNTERS
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from checkout_service.domain import ANSWERING
 from mesh.errors import Failure
 from shop.checkout.v1.checkout_pb2 import (
+    CancelOrderRequest,
     Destination,
     GetInvoiceRequest,
     GetOrderRequest,
@@ -19,13 +20,21 @@ from shop.checkout.v1.checkout_pb2 import (
     QuoteOrderRequest,
 )
 from shopmesh.emulator.basket import Basket
-from shopmesh.emulator.contract import GET_INVOICE, GET_ORDER, LIST_ORDERS, PLACE_ORDER, QUOTE_ORDER
+from shopmesh.emulator.contract import (
+    CANCEL_ORDER,
+    GET_INVOICE,
+    GET_ORDER,
+    LIST_ORDERS,
+    PLACE_ORDER,
+    QUOTE_ORDER,
+)
 from shopmesh.emulator.persona import Manner
 from shopmesh.emulator.visit import Visit, items_of, state_of
 from shopmesh.emulator.wires import Answer
 
 _QUOTES = 0.5
 _GIVES_UP_WITHIN_S = 0.15
+_REGRETS_WITHIN_S = 0.1
 _POLL_S = 0.2
 # For a payment that is confirmed later, and for a cart whose last order is being wrapped up.
 _PATIENCE_S = 15.0
@@ -37,6 +46,7 @@ class Placed:
 
     request: PlaceOrderRequest
     body: bytes
+    order_id: str
 
 
 class Purchase:
@@ -75,7 +85,7 @@ class Purchase:
         order = answers[-1].message
         self._compare(answers, quote)
         if state_of(order) in ANSWERING:
-            self.placed.append(Placed(request, answers[-1].body))
+            self.placed.append(Placed(request, answers[-1].body, order.order_id))
         return order
 
     async def _quote(self, destination: Destination) -> Quote:
@@ -89,6 +99,8 @@ class Purchase:
                 answers = await self._double_click(request)
             case Manner.GIVE_UP:
                 answers = [*await self._give_up(request), await self._ask(request)]
+            case Manner.CANCEL:
+                answers = [await self._regret(request)]
             case _:
                 answers = [await self._ask(request)]
         if state_of(answers[-1].message) not in ANSWERING:
@@ -98,7 +110,7 @@ class Purchase:
     async def _ask(self, request: PlaceOrderRequest) -> Answer[Order]:
         """Place the order, after the cart's last one if that is still being wrapped up."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + _PATIENCE_S
+        deadline = loop.time() + _PATIENCE_S * self._visit.patience
         while True:
             try:
                 answer = await self._visit.session.call(PLACE_ORDER, request)
@@ -132,10 +144,45 @@ class Purchase:
         await asyncio.gather(asking, return_exceptions=True)
         return []
 
+    async def _regret(self, request: PlaceOrderRequest) -> Answer[Order]:
+        """Ask, and cancel as soon as the order can be named: guests learn its id from the answer alone."""
+        asking = asyncio.create_task(self._ask(request))
+        try:
+            await asyncio.wait({asking}, timeout=self._visit.rng.uniform(0, _REGRETS_WITHIN_S))
+            order_id = "" if asking.done() else await self._under_way()
+            if order_id:
+                await self._cancel(order_id)
+            answer = await asking
+        finally:
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+        if not order_id:
+            await self._cancel(answer.message.order_id)
+        return answer
+
+    async def _under_way(self) -> str:
+        """The id of the order that this cart is going through, if its customer may see it already; else ''."""
+        if not self._visit.customer_id:
+            return ""
+        newest = (await self._visit.session.call(LIST_ORDERS, ListOrdersRequest(page_size=1))).message.orders
+        mine = [order for order in newest if order.cart_id == self._basket.cart_id and state_of(order) not in ANSWERING]
+        return mine[0].order_id if mine else ""
+
+    async def _cancel(self, order_id: str) -> None:
+        """Cancel an order, unless it has ended in another way."""
+        request = CancelOrderRequest(order_id=order_id, reason="ordered by mistake", request_id=self._visit.new_id())
+        try:
+            order = (await self._visit.session.call(CANCEL_ORDER, request)).message
+        except Failure as failure:
+            if failure.reason not in CANCEL_ORDER.expected:
+                raise
+        else:
+            self._visit.note_read(order)
+
     async def _wait_for_end(self, request: PlaceOrderRequest, order: Order) -> Answer[Order]:
         """Look at the order until it has ended, at most for a while, then ask for its answer once more."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + _PATIENCE_S
+        deadline = loop.time() + _PATIENCE_S * self._visit.patience
         while state_of(order) not in ANSWERING and loop.time() < deadline:
             await asyncio.sleep(_POLL_S)
             order = (await self._visit.session.call(GET_ORDER, GetOrderRequest(order_id=order.order_id))).message

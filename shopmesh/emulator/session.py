@@ -11,16 +11,18 @@ from shopmesh.emulator.meter import Meter
 from shopmesh.emulator.wires import Answer, Wire
 
 _ATTEMPTS = 4
+_LONGEST_PAUSE_S = 2.0
 # Nobody knows whether it was done.
 _UNCERTAIN = (Kind.UNAVAILABLE, Kind.DEADLINE_EXCEEDED)
 _RENEW_BEFORE_S = 120
 
 
 class Session:
-    """Makes one customer's calls: a guest's until `sign_in`."""
+    """Makes one customer's calls: a guest's until `sign_in`. Each is tried at most `attempts` times."""
 
-    def __init__(self, wire: Wire, meter: Meter) -> None:
+    def __init__(self, wire: Wire, meter: Meter, *, attempts: int = _ATTEMPTS) -> None:
         self._wire = wire
+        self._attempts = attempts
         # Where calls are counted from here on.
         self.meter = meter
         self._tokens = TokenPair()
@@ -43,14 +45,14 @@ class Session:
         """
         if time.monotonic() >= self._renew_at:
             await self._renew()
-        for attempt in range(_ATTEMPTS):
+        for attempt in range(self._attempts):
             try:
                 return await self._once(method, request)
             except Failure as failure:
                 again = method.is_repeatable if failure.kind in _UNCERTAIN else failure.kind is Kind.RESOURCE_EXHAUSTED
-                if not again or attempt == _ATTEMPTS - 1:
+                if not again or attempt == self._attempts - 1:
                     raise
-                later_s = (failure.retry_after_s or 0.1) * 2**attempt
+                later_s = min((failure.retry_after_s or 0.1) * 2**attempt, _LONGEST_PAUSE_S)
             await asyncio.sleep(random.uniform(0.5, 1.0) * later_s)  # noqa: S311 - jitter, not a secret
         raise AssertionError("unreachable")
 
@@ -67,8 +69,13 @@ class Session:
         return answer
 
     async def _renew(self) -> None:
-        self._renew_at = float("inf")
-        answer = await self.call(REFRESH_TOKEN, RefreshTokenRequest(refresh_token=self._tokens.refresh_token))
+        due, self._renew_at = self._renew_at, float("inf")
+        try:
+            answer = await self.call(REFRESH_TOKEN, RefreshTokenRequest(refresh_token=self._tokens.refresh_token))
+        except Failure:
+            # The next call tries again.
+            self._renew_at = due
+            raise
         self._keep(answer.message)
 
     def _keep(self, tokens: TokenPair) -> None:

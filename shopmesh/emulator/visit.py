@@ -25,6 +25,8 @@ class Visit:
     # Sentences, shared by all customers of a run.
     differences: list[str]
     pace: float
+    # How many times longer than on a good day things may take before they count as not done.
+    patience: float = 1.0
     customer_id: str = ""
     rng: random.Random = field(init=False)
 

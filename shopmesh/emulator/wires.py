@@ -1,6 +1,7 @@
 """Two ways to speak to the mesh behind one small protocol: REST and gRPC. Both answer messages of the contract."""
 
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol
 from urllib.parse import quote
@@ -17,6 +18,15 @@ from shopmesh.emulator.contract import PLACE_ORDER, Method, Request, Response
 TIMEOUT_S = 30.0
 # Of one customer: enough for two clicks at once while a third request is being given up.
 _LIMITS = httpx.Limits(max_connections=4)
+_CHANNEL = (
+    # Replicas share the calls. What fails once is seen to fail.
+    ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}'),
+    ("grpc.enable_retries", 0),
+    ("grpc.enable_http_proxy", 0),
+    # A server that is restarted is dialled again soon.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+)
 _ERROR_INFO = "type.googleapis.com/google.rpc.ErrorInfo"
 _RETRY_INFO = "type.googleapis.com/google.rpc.RetryInfo"
 
@@ -42,10 +52,13 @@ class Wire(Protocol):
 
 
 class Wires:
-    """Gives out wires and closes them: a few connections for each customer over REST, one for all over gRPC."""
+    """Gives out wires and closes them: a few connections for each customer over REST, one for all over gRPC.
 
-    def __init__(self, http_url: str, grpc_address: str) -> None:
-        self.grpc = GrpcWire(grpc_address)
+    `elsewhere` are the services, such as "shop.cart.v1.CartService", that have gRPC addresses of their own.
+    """
+
+    def __init__(self, http_url: str, grpc_address: str, *, elsewhere: Mapping[str, str] | None = None) -> None:
+        self.grpc = GrpcWire(grpc_address, elsewhere=elsewhere)
         self._http_url = http_url
         # Made once: reading the certificate authorities takes longer than a call.
         self._tls = ssl.create_default_context()
@@ -106,37 +119,43 @@ class RestWire:
 
 
 class GrpcWire:
-    """Protobuf over HTTP/2, one connection."""
+    """Protobuf over HTTP/2, one connection to each server."""
 
     name = "grpc"
 
-    def __init__(self, address: str) -> None:
-        # No service config: what fails once is seen to fail.
-        self._channel = grpc.aio.insecure_channel(
-            address, options=[("grpc.enable_retries", 0), ("grpc.enable_http_proxy", 0)]
-        )
+    def __init__(self, address: str, *, elsewhere: Mapping[str, str] | None = None) -> None:
+        self._address = address
+        self._elsewhere = dict(elsewhere or {})
+        self._channels: dict[str, grpc.aio.Channel] = {}
         self._stubs: dict[str, Any] = {}
 
     async def call(self, method: Method[Request, Response], request: Request, *, token: str = "") -> Answer[Response]:
         """As Wire.call."""
         metadata = (("authorization", f"Bearer {token}"),) if token else ()
         try:
-            body: bytes = await self._stub(method.path)(request, timeout=TIMEOUT_S, metadata=metadata)
+            body: bytes = await self._stub(method)(request, timeout=TIMEOUT_S, metadata=metadata)
         except grpc.aio.AioRpcError as error:
             raise status.from_rpc_error(error) from error
         return Answer(method.response.FromString(body), body)
 
     async def close(self) -> None:
-        """Close the connection."""
-        await self._channel.close()
+        """Close the connections."""
+        for channel in self._channels.values():
+            await channel.close()
 
-    def _stub(self, path: str) -> Any:
-        if path not in self._stubs:
+    def _stub(self, method: Method[Request, Response]) -> Any:
+        if method.path not in self._stubs:
             # No deserializer: the bytes are compared before they are read.
-            self._stubs[path] = self._channel.unary_unary(
-                path, request_serializer=lambda message: message.SerializeToString()
+            self._stubs[method.path] = self._channel(method).unary_unary(
+                method.path, request_serializer=lambda message: message.SerializeToString()
             )
-        return self._stubs[path]
+        return self._stubs[method.path]
+
+    def _channel(self, method: Method[Request, Response]) -> grpc.aio.Channel:
+        address = self._elsewhere.get(method.descriptor.containing_service.full_name, self._address)
+        if address not in self._channels:
+            self._channels[address] = grpc.aio.insecure_channel(address, options=_CHANNEL)
+        return self._channels[address]
 
 
 def _query(members: dict[str, Any]) -> dict[str, str]:

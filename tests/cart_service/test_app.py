@@ -7,16 +7,20 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from sqlalchemy import func, select
 
 from cart_service import store
 from cart_service.app import CartApp, build, migrate
 from cart_service.config import CartSettings
-from cart_service.domain import AddItem, View
+from cart_service.domain import AddItem, Settle, View
+from cart_service.tables import cart_requests, settlements
 from mesh.clock import Clock
+from mesh.db import Connection
 from mesh.program import open_kit
 
 CART_ID = "00000000-0000-4000-8000-000000000001"
 YOUNGER_ID = "00000000-0000-4000-8000-000000000002"
+KEY_TABLES = (cart_requests, settlements)
 
 
 @dataclass
@@ -70,6 +74,30 @@ async def test_carts_expire_and_younger_ones_stay(app: CartApp, settings: CartSe
     assert younger.version == 1
 
 
+async def test_keys_outlive_a_cart_that_is_kept_for_less_than_they_are(
+    app: CartApp, settings: CartSettings, calendar: Calendar
+) -> None:
+    await migrate(settings)
+    service, ttl = app.service, timedelta(seconds=1)
+    bought = Settle(YOUNGER_ID, "o1", {"apple": 1})
+    await add(app, CART_ID)
+    await add(app, YOUNGER_ID)
+    await service.batch_settle_carts([bought])
+
+    # The customer puts it in again, and the coordinator, whose answer was lost, tells once more that it is bought.
+    for days, left in ((29, 2), (2, 1)):
+        calendar.time += timedelta(days=days)
+        while await service.delete_expired(ttl=ttl, at_most=10):
+            pass
+        await add(app, YOUNGER_ID, key=f"after {days}", quantity=2)
+        await service.batch_settle_carts([bought])
+        [cart] = await service.batch_get_carts([View(YOUNGER_ID, "")])
+        assert {sku: line.quantity for sku, line in cart.lines.items()} == {"apple": left}
+
+    # Those of the first day are gone; the two additions that came later, and the second settlement, are not.
+    assert await keys(app) == 3
+
+
 async def test_a_database_that_is_not_there_yet_is_waited_for_and_complained_of_once(
     app: CartApp, settings: CartSettings, calendar: Calendar, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -86,10 +114,20 @@ async def test_a_database_that_is_not_there_yet_is_waited_for_and_complained_of_
     assert len(caplog.records) == 1
 
 
-async def add(app: CartApp, cart_id: str) -> None:
+async def add(app: CartApp, cart_id: str, *, key: str = "k1", quantity: int = 1) -> None:
     """Fill a cart without asking anybody for stock."""
-    command = AddItem(cart_id, "", "apple", 1, key="k1", available=1)
+    command = AddItem(cart_id, "", "apple", quantity, key=key, available=9)
     await app._database.transact("add", partial(store.write, commands=[command]))
+
+
+async def keys(app: CartApp) -> int:
+    """How many settlements and keys of additions there are."""
+
+    async def count(connection: Connection) -> int:
+        counts = [await connection.execute(select(func.count()).select_from(table)) for table in KEY_TABLES]
+        return sum(result.scalar_one() for result in counts)
+
+    return await app._database.transact("count", count, read_only=True)
 
 
 async def gone(app: CartApp, cart_id: str) -> None:

@@ -80,6 +80,7 @@ async def test_an_unknown_cart_settled_by_two_replicas_at_once_is_noted(
     assert (await replicas[0].get_cart(GUEST, cart_id)).cart == added.cart
 
 
+@pytest.mark.survives("added-during-checkout")
 async def test_what_is_added_while_an_order_is_settled_stays(make_service: MakeService, cart_id: str) -> None:
     replicas = [await make_service() for _ in range(2)]
     await replicas[0].add_item(GUEST, cart_id, "apple", quantity=50)

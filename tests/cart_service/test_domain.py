@@ -148,6 +148,7 @@ def test_a_line_has_a_most() -> None:
     assert [violation.field for violation in failure.fields] == ["quantity"]
 
 
+@pytest.mark.survives("too-many-lines")
 def test_a_cart_has_a_most_and_what_is_in_may_still_grow() -> None:
     full = after(*(add(f"sku-{n}") for n in range(MAX_LINES)))
 

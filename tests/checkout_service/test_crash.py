@@ -67,6 +67,7 @@ async def crashing(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cr
         crashing.process.remove()
 
 
+@pytest.mark.survives("kill-while-undoing")
 async def test_while_stock_is_being_held_sold_or_given_back(crashing: Crashing) -> None:
     shop, sku = crashing.shop, await new_product(crashing.shop, 10)
     pending = await crashing.begin(sku, "tok_pending")
@@ -111,6 +112,7 @@ async def test_while_money_is_asked_for_and_after_the_order_is_paid(crashing: Cr
     assert saga["epoch"] == 2
 
 
+@pytest.mark.survives("kill-before-paid")
 async def test_between_the_sale_of_stock_and_the_capture(crashing: Crashing) -> None:
     shop, sku = crashing.shop, await new_product(crashing.shop, 10)
     request = await crashing.begin(sku, "tok_timeout_charged")

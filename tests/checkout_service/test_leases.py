@@ -4,6 +4,8 @@ import asyncio
 from collections import Counter
 from datetime import timedelta
 
+import pytest
+
 from checkout_service.domain import PaymentEvent, PaymentEventKind
 from checkout_service.inbox_store import add_events, read_events
 from checkout_service.lease import LASTS, Lease
@@ -87,6 +89,7 @@ async def test_so_many_at_once_and_the_rest_the_next_time(database: Database) ->
     assert len(await ours(database, "b")) == 5
 
 
+@pytest.mark.survives("recover-together")
 async def test_two_coordinators_never_take_over_the_same_saga(database: Database) -> None:
     wishes: list[NewOrder] = [new_order() for _ in range(60)]
     await place(database, *wishes, owner="dead")
@@ -126,6 +129,7 @@ async def add(database: Database, *events: PaymentEvent) -> None:
     await database.transact("add", lambda connection: add_events(connection, events))
 
 
+@pytest.mark.survives("webhook-repeated")
 async def test_an_event_that_comes_five_times_is_one(database: Database) -> None:
     await add(database, event("e1"), event("e1"))
     await asyncio.gather(*(add(database, event("e1", kind=PaymentEventKind.FAILED)) for _ in range(3)))

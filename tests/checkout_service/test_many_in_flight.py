@@ -101,7 +101,8 @@ async def at_rest(shop: Shop) -> bool:
 async def lease_end(shop: Shop) -> datetime:
     """When the lease of the process that was killed ends: the earlier of the two."""
     leases = await rows(shop.databases["checkout"], tables.coordinators)
-    return min(lease["lease_until"] for lease in leases)
+    ends: list[datetime] = [lease["lease_until"] for lease in leases]
+    return min(ends)
 
 
 async def database_time(shop: Shop) -> datetime:

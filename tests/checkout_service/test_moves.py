@@ -228,6 +228,7 @@ async def test_steps_of_two_batches_at_once_do_not_mix(database: Database) -> No
     assert len(await rows(database, order_events)) == 80
 
 
+@pytest.mark.survives("zombie-resumes")
 async def test_a_coordinator_that_was_replaced_changes_nothing(database: Database) -> None:
     course = await step(database, await placed(database, new_order()), Outcome.RESERVED)
     await database.transact("take over", lambda connection: take_over(connection, "coordinator-2", 10))

@@ -86,6 +86,7 @@ async def accept_refunds(shop: Shop, order_id: str) -> None:
     await shop.databases["psp"].transact("accept", body)
 
 
+@pytest.mark.survives("refund-refused")
 async def test_a_refund_refused_for_ever_waits_for_the_operator_and_shows_what_is_owed(shop: Shop) -> None:
     who, sku, order_id = await refund_refused(shop)
 

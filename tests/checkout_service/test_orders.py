@@ -93,6 +93,7 @@ async def test_a_changed_price_is_refused_with_the_new_total_and_uses_up_no_key(
     assert end_of(await guest.place(cart_id, key="k", expected_total=total)) == ("PAID", "")
 
 
+@pytest.mark.survives("empty-cart")
 async def test_what_cannot_be_ordered_is_refused_before_it_is_an_order(shop: Shop) -> None:
     guest, sku = Shopper(shop), await new_product(shop, 5)
     empty, gone = str(uuid.uuid4()), await guest.fill(sku)
@@ -123,6 +124,7 @@ async def test_an_order_that_cannot_be_stocked_says_what_is_there(shop: Shop) ->
     assert await guest.cart(second) == {sku: 2}
 
 
+@pytest.mark.survives("one-key-at-once", "replay-after-change")
 async def test_fifty_identical_requests_at_once_are_one_order_with_one_answer(shop: Shop) -> None:
     guest, sku = Shopper(shop), await new_product(shop, 100)
     request = place_order(await guest.fill(sku, 2))
@@ -138,6 +140,7 @@ async def test_fifty_identical_requests_at_once_are_one_order_with_one_answer(sh
     assert await raw_answer(shop, request) == answers[0]
 
 
+@pytest.mark.survives("key-reused")
 async def test_a_key_that_comes_with_another_request_is_refused(shop: Shop) -> None:
     guest, sku = Shopper(shop), await new_product(shop, 5)
     cart_id = await guest.fill(sku)
@@ -150,6 +153,7 @@ async def test_a_key_that_comes_with_another_request_is_refused(shop: Shop) -> N
     assert await guest.order(first.order_id) == first
 
 
+@pytest.mark.survives("strangers-key")
 async def test_a_strangers_key_replays_nothing(shop: Shop) -> None:
     ann, bob, sku = customer(shop), customer(shop), await new_product(shop, 5)
     cart_id = await ann.fill(sku)
@@ -162,6 +166,7 @@ async def test_a_strangers_key_replays_nothing(shop: Shop) -> None:
     assert bobs.customer_id != anns.customer_id
 
 
+@pytest.mark.survives("two-keys-one-cart", "added-during-checkout")
 async def test_a_second_key_is_told_which_order_is_under_way(shop: Shop) -> None:
     guest, sku = Shopper(shop), await new_product(shop, 5)
     cart_id = await guest.fill(sku)
@@ -181,6 +186,7 @@ async def test_a_second_key_is_told_which_order_is_under_way(shop: Shop) -> None
     assert await stock(shop, sku) == (4, 0)
 
 
+@pytest.mark.survives("declined-then-another-card")
 async def test_after_a_declined_card_another_works(shop: Shop) -> None:
     guest, sku = Shopper(shop), await new_product(shop, 5)
     cart_id = await guest.fill(sku, 2)

@@ -4,6 +4,8 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from checkout_service import tables
 from mesh.errors import Failure, Kind
 from shop.checkout.v1 import checkout_pb2 as pb
@@ -54,6 +56,7 @@ async def test_an_order_is_answered_although_its_cart_cannot_be_settled_yet(tmp_
         assert await guest.cart(cart_id) == {}
 
 
+@pytest.mark.survives("database-restarted")
 async def test_a_database_that_comes_back_finds_every_order_going_on(tmp_path: Path) -> None:
     with MariaDb(tmp_path / "mariadb") as server:
         urls = {name: f"{server.url}/shop_{name}" for name in ("checkout", "psp")}

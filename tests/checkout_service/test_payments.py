@@ -55,6 +55,7 @@ async def book_of(shop: Shop, order_id: str) -> list[tuple[str, int]]:
     return [(entry["state"], entry["captured_minor"]) for entry in entries]
 
 
+@pytest.mark.survives("payment-lost-but-made", "payment-lost-not-made", "capture-refused")
 async def test_every_token_ends_as_it_is_said_to(shop: Shop) -> None:
     guest, sku = Shopper(shop), await new_product(shop, 20)
     carts = {token: await guest.fill(sku) for token in ENDS}
@@ -114,6 +115,7 @@ async def test_events_of_another_payment_or_kind_move_nothing(shop: Shop) -> Non
     assert end_of(await Shopper(shop).order_in(order_id, "PAID", "PAYMENT_FAILED"))[1] == "CARD_DECLINED"
 
 
+@pytest.mark.survives("webhook-before-answer")
 async def test_an_event_that_comes_before_the_payment_is_recorded_as_pending_counts(shop: Shop) -> None:
     guest, sku = Shopper(shop), await new_product(shop, 3)
     cart_id = await guest.fill(sku)
@@ -126,6 +128,7 @@ async def test_an_event_that_comes_before_the_payment_is_recorded_as_pending_cou
     assert end_of(await guest.order_in(order_id, "PAID", "PAYMENT_FAILED")) == ("PAID", "")
 
 
+@pytest.mark.survives("webhook-repeated")
 async def test_an_event_that_comes_five_times_counts_once(shop: Shop) -> None:
     order_id, payment_id, sku = await pending(shop)
 
@@ -139,6 +142,7 @@ async def test_an_event_that_comes_five_times_counts_once(shop: Shop) -> None:
     assert await stock(shop, sku) == (2, 0)
 
 
+@pytest.mark.survives("webhook-reordered")
 async def test_a_late_success_does_not_revive_a_failed_order(shop: Shop) -> None:
     order_id, payment_id, sku = await pending(shop)
     await webhook(shop, order_id, "failed", payment_id=payment_id)

@@ -82,6 +82,7 @@ async def test_a_cart_has_one_order_under_way(database: Database) -> None:
     assert refusal.metadata == {"order_id": first.order_id}
 
 
+@pytest.mark.survives("two-keys-one-cart")
 async def test_of_two_keys_on_one_cart_in_one_batch_the_first_wins(database: Database) -> None:
     first = new_order()
     second = new_order(place_order(cart_id=first.request.cart_id, request_id="key-2"))
@@ -140,6 +141,7 @@ async def test_a_batch_that_is_written_twice_is_written_once(database: Database)
     assert await written(database) == counted
 
 
+@pytest.mark.survives("commit-cut")
 @pytest.mark.parametrize("loses", [1, 3])
 async def test_a_commit_that_went_unanswered_changes_nothing(database: Database, loses: int) -> None:
     wishes = [new_order(), new_order()]
@@ -152,6 +154,7 @@ async def test_a_commit_that_went_unanswered_changes_nothing(database: Database,
     assert (counted.keys, counted.orders, counted.lines, counted.events, counted.sagas) == (2, 2, 2, 2, 2)
 
 
+@pytest.mark.survives("commit-cut")
 @pytest.mark.parametrize("outcomes", [TO_PAID, TO_DECLINED, TO_PAID[:2]], ids=["paid", "declined", "authorized"])
 async def test_an_order_that_went_on_while_its_commit_was_unanswered_stands(
     database: Database, outcomes: tuple[Outcome, ...]

@@ -168,6 +168,7 @@ def test_an_order_that_was_never_answered_ends_in_an_answer() -> None:
             assert here.order.state in ANSWERING | {OrderState.REFUNDED}
 
 
+@pytest.mark.survives("cancel-at-every-step")
 @pytest.mark.parametrize("wish", [wish for wish in Wish if wish])
 @pytest.mark.parametrize("state", sorted(BEFORE_COMMIT))
 def test_a_wish_before_the_stock_commit_ends_cancelled_whatever_the_command_showed(
@@ -180,6 +181,7 @@ def test_a_wish_before_the_stock_commit_ends_cancelled_whatever_the_command_show
         assert TABLE[state][outcome].order is None or there.order.state is not TABLE[state][outcome].order
 
 
+@pytest.mark.survives("cancel-at-every-step")
 @pytest.mark.parametrize("state", [SagaState.COMMITTING, SagaState.CAPTURING, SagaState.FINDING_CAPTURE])
 def test_a_wish_after_the_stock_commit_waits_until_the_order_is_paid(state: SagaState) -> None:
     for outcome in TABLE[state]:

@@ -170,6 +170,7 @@ async def test_a_key_that_never_arrived_is_not_found(provider: PaymentSimulator)
     assert (await provider.look_up("o-1")).status is S.NOT_FOUND
 
 
+@pytest.mark.survives("commit-cut")
 async def test_a_write_whose_commit_went_unanswered_counts_once(book: Database) -> None:
     provider = PaymentSimulator(Forgetful(book, loses=3, meanwhile=nothing), SYSTEM_CLOCK, Sink())
 

@@ -72,6 +72,7 @@ async def test_cancelling_again_and_again_is_cancelling_once(shop: Shop) -> None
     assert await stock(shop, sku) == (5, 0)
 
 
+@pytest.mark.survives("keys-outlive-sagas")
 async def test_the_key_of_an_order_that_was_refunded_still_answers_what_it_answered(shop: Shop) -> None:
     sku, who = await new_product(shop, 5), customer(shop)
     request = place_order(await who.fill(sku))
@@ -105,6 +106,7 @@ async def test_an_order_whose_payment_is_being_asked_for_is_cancelled(shop: Shop
     assert await stock(shop, sku) == (1, 0)
 
 
+@pytest.mark.survives("cancel-and-commit")
 @pytest.mark.parametrize("round_", range(3))
 async def test_a_cancellation_and_the_stock_commit_at_the_same_instant_agree_on_one_end(
     shop: Shop, round_: int
@@ -136,6 +138,7 @@ async def test_a_cancellation_and_the_stock_commit_at_the_same_instant_agree_on_
     assert await stock(shop, sku) == (12 - sold, 0)
 
 
+@pytest.mark.survives("paid-after-cancel")
 async def test_paid_by_webhook_after_the_cancellation_stays_cancelled(shop: Shop) -> None:
     sku, who = await new_product(shop, 1), customer(shop)
     order = await who.place(await who.fill(sku), "tok_pending")

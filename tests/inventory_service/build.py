@@ -37,12 +37,13 @@ class Replica:
         found = await self.app.stock.get_stock(sku)
         return found.on_hand, found.held
 
-    async def end_of_time_for(self, *reservation_ids: str) -> None:
-        """Make their time be over a second ago, by the database's clock."""
+    async def end_of_time_for(self, *reservation_ids: str, prefix: str = "") -> None:
+        """Make their time be over a second ago, by the database's clock; with a prefix, all with such ids."""
 
         async def body(connection: Connection) -> None:
             past = await now(connection) - timedelta(seconds=1)
-            chosen = reservations.c.reservation_id.in_(reservation_ids)
+            ids = reservations.c.reservation_id
+            chosen = ids.startswith(prefix) if prefix else ids.in_(reservation_ids)
             await connection.execute(update(reservations).where(chosen).values(expire_time=past))
 
         await self.database.transact("test", body)

@@ -64,4 +64,5 @@ def assemble(database: Database, cache: Cache) -> Replica:
     products = ProductCache(cache, ttl_s=60)
     catalog = CatalogService(database, products, clock=SYSTEM_CLOCK)
     stock = StockService(database, products, clock=SYSTEM_CLOCK)
-    return Replica(InventoryApp(database, catalog, stock, ReservationService(database, clock=SYSTEM_CLOCK)), database)
+    reservations = ReservationService(database, clock=SYSTEM_CLOCK)
+    return Replica(InventoryApp(database, catalog, stock, reservations, clock=SYSTEM_CLOCK), database)

@@ -12,11 +12,12 @@ import pytest
 from inventory_service.app import InventoryApp, build, migrate
 from inventory_service.config import InventorySettings
 from inventory_service.domain.catalog import Draft
+from inventory_service.domain.reservation import State
 from inventory_service.sweeper import Sweeper
-from mesh.clock import Clock
+from mesh.clock import SYSTEM_CLOCK, Clock
 from mesh.errors import Failure, unavailable
 from mesh.program import open_kit
-from tests.inventory_service.build import MUG, adjust, commit, reserve
+from tests.inventory_service.build import MUG, adjust, commit, release, reserve
 
 
 @dataclass
@@ -91,7 +92,7 @@ async def test_the_sweeper_goes_on_at_once_while_there_is_a_backlog_and_after_fa
             raise answer
         return answer
 
-    sweeper = Sweeper(expire, full=250)
+    sweeper = Sweeper("expired", expire, full=250, every_s=0.01, clock=SYSTEM_CLOCK)
     with caplog.at_level(logging.WARNING):
         sweeper.start()
         async with asyncio.timeout(10):
@@ -114,3 +115,27 @@ async def test_a_started_app_sweeps(app: InventoryApp, settings: InventorySettin
     async with asyncio.timeout(10):
         while (await app.stock.get_stock("mug")).held:
             pass
+
+
+async def test_a_started_app_forgets_what_ended_a_week_ago(
+    app: InventoryApp, settings: InventorySettings, calendar: Calendar
+) -> None:
+    await migrate(settings)
+    await app.reservations.release_reservation(release("r1"))
+    calendar.time += timedelta(days=7, seconds=1)
+    await app.reservations.release_reservation(release("r2"))
+
+    await app.start()
+
+    async with asyncio.timeout(10):
+        while await is_known(app, "r1"):
+            pass
+    assert (await app.reservations.get_reservation("r2")).state is State.RELEASED
+
+
+async def is_known(app: InventoryApp, reservation_id: str) -> bool:
+    try:
+        await app.reservations.get_reservation(reservation_id)
+    except Failure as failure:
+        return failure.reason != "RESERVATION_NOT_FOUND"
+    return True

@@ -29,6 +29,7 @@ def reasons(results: list[Any]) -> dict[str, int]:
     return found
 
 
+@pytest.mark.survives("last-unit")
 async def test_of_200_for_one_unit_exactly_one_wins(make_replica: MakeReplica, replica: Replica) -> None:
     replicas = [replica, await make_replica()]
     await replica.put("mug", 1)
@@ -73,6 +74,7 @@ async def test_of_2000_for_100_units_exactly_100_win(make_replica: MakeReplica, 
     await assert_balanced(replica.database)
 
 
+@pytest.mark.survives("crossed-carts")
 async def test_carts_in_opposite_order_meet_no_deadlock(make_replica: MakeReplica, replica: Replica) -> None:
     replicas = [replica, await make_replica()]
     await replica.put("a", 1000)
@@ -200,6 +202,7 @@ async def test_rows_are_locked_by_their_primary_key_however_small_the_table(repl
     assert set(plans) == {("reservations", "range", "PRIMARY"), ("stock", "range", "PRIMARY")}
 
 
+@pytest.mark.survives("count-below-held")
 async def test_an_operator_counts_stock_while_it_is_sold(make_replica: MakeReplica, replica: Replica) -> None:
     other = await make_replica()
     await replica.put("mug", 50)
@@ -225,6 +228,7 @@ async def test_an_operator_counts_stock_while_it_is_sold(make_replica: MakeRepli
     await assert_balanced(replica.database)
 
 
+@pytest.mark.survives("holds-expire-together")
 async def test_10_000_holds_that_expire_together_are_all_given_back(replica: Replica) -> None:
     await replica.put("mug", 10_000)
     names = [f"r{number}" for number in range(10_000)]

@@ -46,6 +46,7 @@ async def lossy(database_url: URL) -> AsyncIterator[Replica]:
     await replica.app.stop()
 
 
+@pytest.mark.survives("commit-cut")
 async def test_every_write_happens_once(lossy: Replica) -> None:
     catalog, stock, reservations = lossy.app.catalog, lossy.app.stock, lossy.app.reservations
 

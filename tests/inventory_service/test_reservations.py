@@ -58,6 +58,7 @@ async def test_every_request_may_be_repeated(replica: Replica) -> None:
     assert await replica.counters("mug") == (10, 0)
 
 
+@pytest.mark.survives("release-twice")
 async def test_a_released_hold_is_available_again(replica: Replica) -> None:
     await replica.put("mug", 3)
     await replica.app.reservations.reserve(reserve("r1", ("mug", 3)))
@@ -72,6 +73,7 @@ async def test_a_released_hold_is_available_again(replica: Replica) -> None:
     assert (failure.kind, failure.reason) == (Kind.FAILED_PRECONDITION, "RESERVATION_RELEASED")
 
 
+@pytest.mark.survives("same-sku-twice")
 async def test_lines_of_one_sku_are_judged_by_their_sum(replica: Replica) -> None:
     await replica.put("mug", 5)
 
@@ -112,6 +114,7 @@ async def test_an_id_with_other_lines_is_refused_and_the_first_is_untouched(repl
     assert await replica.counters("mug") == (9, 2)
 
 
+@pytest.mark.survives("unknown-sku")
 async def test_an_unknown_or_retired_sku_is_named_and_leaves_nothing(replica: Replica) -> None:
     await replica.put("mug", 9)
     await replica.put("cup", 9)
@@ -125,6 +128,7 @@ async def test_an_unknown_or_retired_sku_is_named_and_leaves_nothing(replica: Re
     assert (await replica.app.reservations.reserve(reserve("r1", ("mug", 2)))).state is State.HELD
 
 
+@pytest.mark.survives("release-before-reserve", "release-without-reserve")
 async def test_a_release_that_comes_first_bars_the_reserve(replica: Replica) -> None:
     await replica.put("mug", 9)
 
@@ -157,6 +161,7 @@ async def test_a_sale_is_returned_only_when_the_request_says_so(replica: Replica
     assert await replica.counters("mug") == (7, 0)
 
 
+@pytest.mark.survives("commit-after-expiry")
 async def test_a_commit_after_expiry_sells_nothing_and_gives_the_hold_back(replica: Replica) -> None:
     await replica.put("mug", 2)
     await replica.app.reservations.reserve(reserve("r1", ("mug", 2)))
@@ -293,6 +298,7 @@ async def test_a_hold_is_seen_by_every_replica(make_replica: MakeReplica, replic
     assert (await other.app.reservations.commit_reservation(commit("r1"))).state is State.COMMITTED
 
 
+@pytest.mark.survives("sweep-and-commit")
 async def test_the_sweep_and_a_commit_at_the_same_instant_agree(make_replica: MakeReplica, replica: Replica) -> None:
     other = await make_replica()
     await replica.put("mug", 40)

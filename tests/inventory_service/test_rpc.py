@@ -201,6 +201,36 @@ async def test_a_batch_answers_each_request_for_itself(
     assert told(released) == ["RESERVATION_COMMITTED", "RELEASED", "RELEASED"]
 
 
+async def test_a_coordinator_of_before_learns_it_from_every_call(inventory: "InventoryServiceAsyncStub") -> None:
+    release = inventory_pb2.ReleaseReservationRequest
+    await inventory.ReleaseReservation(release(reservation_id="r1", epoch=5), metadata=CHECKOUT)
+    lines = [inventory_pb2.ReservationLine(sku="mug", quantity=1)]
+    reserve = inventory_pb2.ReserveRequest(reservation_id="r1", lines=lines, epoch=4)
+    commit = inventory_pb2.CommitReservationRequest(reservation_id="r1", epoch=4)
+    extend = inventory_pb2.ExtendReservationRequest(reservation_id="r1", epoch=4, ttl_s=60)
+    stale = release(reservation_id="r1", epoch=4)
+
+    alone = [
+        await refused(call)
+        for call in (
+            inventory.Reserve(reserve, metadata=CHECKOUT),
+            inventory.CommitReservation(commit, metadata=CHECKOUT),
+            inventory.ExtendReservation(extend, metadata=CHECKOUT),
+            inventory.ReleaseReservation(stale, metadata=CHECKOUT),
+        )
+    ]
+    batches = (
+        await inventory.BatchReserve(inventory_pb2.BatchReserveRequest(requests=[reserve]), metadata=CHECKOUT),
+        await inventory.BatchCommit(inventory_pb2.BatchCommitRequest(requests=[commit]), metadata=CHECKOUT),
+        await inventory.BatchRelease(inventory_pb2.BatchReleaseRequest(requests=[stale]), metadata=CHECKOUT),
+    )
+    together = [from_status(result.error) for batch in batches for result in batch.results]
+
+    facts = {(failure.kind, failure.reason, failure.metadata["seen"]) for failure in (*alone, *together)}
+    assert facts == {(Kind.ABORTED, "STALE_EPOCH", "5")}
+    assert len(together) == 3
+
+
 async def test_a_batch_has_bounds(inventory: "InventoryServiceAsyncStub") -> None:
     for requests in ([], [mugs("a", 1)] * 1001):
         batch = inventory_pb2.BatchReserveRequest(requests=requests)

@@ -153,6 +153,13 @@ def test_ports_agree_between_settings_containers_and_services(manifests: list[Ma
 
 
 @pytest.mark.parametrize("name", sorted(SERVICES))
+def test_a_service_says_where_its_metrics_are_scraped(manifests: list[Manifest], name: str) -> None:
+    annotations = pods(manifests)[name]["metadata"]["annotations"]
+    port = config(manifests)["SHOP_METRICS_PORT"]
+    assert annotations == {"prometheus.io/scrape": "true", "prometheus.io/port": port}
+
+
+@pytest.mark.parametrize("name", sorted(SERVICES))
 def test_a_grpc_service_is_headless_and_probed_for_life_and_for_readiness(manifests: list[Manifest], name: str) -> None:
     service = of_kind(manifests, "Service")[name]
     assert service["spec"]["clusterIP"] == "None"

@@ -2,6 +2,7 @@ import asyncio
 import hmac
 import json
 import time
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import jwt
@@ -16,6 +17,7 @@ from jwt.utils import base64url_encode
 
 from mesh.auth import AUDIENCE, Authenticator, ServiceCredential, keys_from
 from mesh.caller import GUEST, Caller, Tier
+from mesh.clock import Clock
 from mesh.errors import Failure, Kind, unavailable
 
 SECRET = "a secret of more than thirty-two characters"
@@ -93,11 +95,11 @@ async def test_a_services_credential_says_which_service_calls(authenticator: Aut
     assert issuer.fetched == 0
 
 
-async def test_a_services_credential_is_made_anew_before_it_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    credential = ServiceCredential("checkout", SECRET)
+async def test_a_services_credential_is_made_anew_before_it_runs_out() -> None:
+    now = datetime.now(UTC)
+    credential = ServiceCredential("checkout", SECRET, clock=Clock(now=lambda: now))
     first, again = credential.metadata(), credential.metadata()
-    now = time.time()
-    monkeypatch.setattr("mesh.auth.time.time", lambda: now + 200)
+    now += timedelta(seconds=200)
 
     assert first == again
     assert credential.metadata() != first

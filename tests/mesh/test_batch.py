@@ -203,6 +203,7 @@ async def test_a_caller_cancelled_in_flight_harms_nobody(make: Make) -> None:
     assert await batcher.submit("next") == "done next"
 
 
+@pytest.mark.survives("poison-alone")
 async def test_a_poison_item_is_split_off_until_it_fails_alone(make: Make) -> None:
     committed: list[list[int]] = []
 
@@ -232,6 +233,7 @@ async def test_a_failure_as_a_result_fails_its_own_item_only(make: Make) -> None
     assert await make(flush).submit_many(["a", "b", "c"]) == ["a", refusal, "c"]
 
 
+@pytest.mark.survives("outage-multiplies-nothing")
 async def test_a_transient_failure_fails_the_whole_batch_after_one_try(make: Make) -> None:
     tries = 0
 

@@ -95,6 +95,7 @@ async def away_soon(server: Redis, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
     await cache.close()
 
 
+@pytest.mark.survives("redis-killed")
 async def test_a_killed_redis_is_a_miss_within_bounds_and_used_again_when_it_is_back(
     server: Redis, away_soon: RedisCache
 ) -> None:
@@ -110,6 +111,7 @@ async def test_a_killed_redis_is_a_miss_within_bounds_and_used_again_when_it_is_
     await had_again(away_soon, "c", b"3")
 
 
+@pytest.mark.survives("redis-hung")
 async def test_a_hung_redis_is_paid_for_once(server: Redis, away_soon: RedisCache) -> None:
     os.kill(server.pid, signal.SIGSTOP)
     try:

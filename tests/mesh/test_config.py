@@ -136,6 +136,20 @@ def test_services_are_dialled_where_they_are_said_to_be_or_here(monkeypatch: pyt
     assert service_address(settings, "inventory") == "127.0.0.1:6000"
 
 
+def test_replicas_without_a_common_name_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    replicas = "ipv4:127.0.0.1:6001,127.0.0.1:6002"
+    monkeypatch.setenv("SHOP_CART_ADDR", replicas)
+
+    assert service_address(load(Cart), "cart") == replicas
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:6001,127.0.0.1:6002", "ipv4:", "ipv4:127.0.0.1:6001,", "ipv4:cart:1"])
+def test_a_list_of_replicas_says_that_it_is_one(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    assert problems(monkeypatch, SHOP_CART_ADDR=address) == [
+        "SHOP_CART_ADDR: must be host:port, dns:///host:port or ipv4:address:port,address:port"
+    ]
+
+
 def test_settings_do_not_change_and_do_not_show_passwords() -> None:
     settings = load(Cart)
 

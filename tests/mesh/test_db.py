@@ -198,6 +198,7 @@ async def on_server(mariadb_url: str, items: Table, tmp_path: Path) -> AsyncIter
     await database.close()
 
 
+@pytest.mark.survives("errors-at-each-statement")
 async def test_the_loser_of_a_deadlock_runs_again(on_server: Database, items: Table) -> None:
     await put(on_server, items, {"id": "a", "amount": 0}, {"id": "b", "amount": 0})
     holds = {"a": asyncio.Event(), "b": asyncio.Event()}
@@ -259,6 +260,7 @@ async def test_a_server_that_is_away_is_unavailable_soon_and_used_again_when_it_
     await database.close()
 
 
+@pytest.mark.survives("database-restarted")
 async def test_a_restart_under_load_loses_nothing_that_was_acknowledged(private_server: MariaDb, items: Table) -> None:
     url = make_url(private_server.url).set(drivername="mysql+aiomysql", database="mesh")
     await make_table(url, items)

@@ -1,0 +1,107 @@
+"""The outbox in the database: who empties it, what is in it, what leaves it. No function commits.
+
+An order's rows are written by transactions that lock its saga, so they come to light in the order of their sequence,
+and whoever reads by (order_id, sequence) never sees a later one without those before it that are still unsent.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import delete, func, or_, select, tuple_, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from checkout_service.domain import OrderState
+from checkout_service.tables import order_events, outbox, relays
+from mesh.db import insert_if_absent, now
+
+_RELAY = "outbox"
+_COUNTED_AT_MOST = 100_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderEvent:
+    """One change of an order, as others are told of it."""
+
+    order_id: str
+    sequence: int
+    state: OrderState
+    reason: str
+    actor: str
+    create_time: datetime
+
+    @property
+    def event_id(self) -> str:
+        """The same however often it is told; orders count their changes."""
+        return f"{self.order_id}.{self.sequence}"
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """How many events are unsent, counted up to 100,000, and how old the oldest of those is."""
+
+    unsent: int
+    oldest_age: timedelta
+
+
+async def take_relay(connection: AsyncConnection, owner: str, lasts: timedelta) -> bool:
+    """Take or keep the one relay's lease, to last that much longer from now. Answers whether `owner` has it."""
+    at = await now(connection)
+    statement = (
+        update(relays)
+        .where(relays.c.name == _RELAY, or_(relays.c.owner == owner, relays.c.lease_until < at))
+        .values(owner=owner, lease_until=at + lasts)
+    )
+    if (await connection.execute(statement)).rowcount:
+        return True
+    # The first relay of all, and the first after one that gave the lease up.
+    await insert_if_absent(connection, relays, [{"name": _RELAY, "owner": owner, "lease_until": at + lasts}])
+    standing = await connection.execute(select(relays.c.owner).where(relays.c.name == _RELAY))
+    return bool(standing.scalar_one() == owner)
+
+
+async def end_relay(connection: AsyncConnection, owner: str) -> None:
+    """Give the lease up, if `owner` has it, so that another need not wait for its end."""
+    await connection.execute(delete(relays).where(relays.c.name == _RELAY, relays.c.owner == owner))
+
+
+async def read_outbox(connection: AsyncConnection, limit: int) -> list[OrderEvent]:
+    """At most `limit` unsent events, each order's in the order of their sequence."""
+    # An outer join reads the outbox first, whatever the optimizer thinks of an almost empty table.
+    source = outbox.outerjoin(
+        order_events,
+        (order_events.c.order_id == outbox.c.order_id) & (order_events.c.sequence == outbox.c.sequence),
+    )
+    rows = await connection.execute(
+        select(outbox, order_events.c.reason, order_events.c.actor)
+        .select_from(source)
+        .order_by(outbox.c.order_id, outbox.c.sequence)
+        .limit(limit)
+    )
+    return [
+        OrderEvent(
+            order_id=row.order_id,
+            sequence=row.sequence,
+            state=OrderState(row.state),
+            reason=row.reason or "",
+            actor=row.actor or "",
+            create_time=row.create_time,
+        )
+        for row in rows
+    ]
+
+
+async def delete_sent(connection: AsyncConnection, sent: Sequence[OrderEvent]) -> None:
+    """Take exactly these out of the outbox; order_events keeps them. Doing so again changes nothing."""
+    if sent:
+        keys = [(event.order_id, event.sequence) for event in sent]
+        await connection.execute(delete(outbox).where(tuple_(outbox.c.order_id, outbox.c.sequence).in_(keys)))
+
+
+async def measure_backlog(connection: AsyncConnection) -> Backlog:
+    """How much waits to be sent, and for how long."""
+    at = await now(connection)
+    unsent = select(outbox.c.create_time).limit(_COUNTED_AT_MOST).subquery()
+    row = (await connection.execute(select(func.count(), func.min(unsent.c.create_time)).select_from(unsent))).one()
+    count, oldest = row
+    return Backlog(count, max(at - oldest, timedelta()) if oldest is not None else timedelta())

@@ -1,0 +1,88 @@
+"""Databases that fail on demand: a driver's error raised at the engine's own hook, before a statement or after it."""
+
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pymysql  # type: ignore[import-untyped]
+from sqlalchemy import event
+
+from mesh.db import Database
+
+# Who is to fail: asked with the statement and its parameters.
+Choose = Callable[[str, Any], bool]
+
+
+@dataclass
+class Faults:
+    """Fails statements of a database while `chosen` says so, with `error`; counts statements and transactions."""
+
+    error: Exception = field(default_factory=lambda: Exception("no error was chosen"))
+    chosen: Choose = lambda _, __: False
+    # Whether the statement has its effect before it fails.
+    executes: bool = False
+    statements: int = 0
+    transactions: int = 0
+    raised: int = 0
+
+    def attach(self, database: Database) -> None:
+        """From now on, decide on every statement of this database."""
+        engine = database._engine.sync_engine
+        event.listen(engine, "do_execute", self._do_execute)
+        event.listen(engine, "do_executemany", self._do_executemany)
+        event.listen(engine, "begin", self._begin)
+
+    def at(self, number: int, error: Exception, *, executes: bool = False) -> None:
+        """Fail the statement with this number, counted from 0 and from now, once."""
+        self.statements, self.raised, self.error, self.executes = 0, 0, error, executes
+        self.chosen = lambda _, __: self.statements == number + 1 and not self.raised
+
+    def always(self, error: Exception, chosen: Choose = lambda _, __: True) -> None:
+        """Fail these statements from now on."""
+        self.transactions, self.error, self.executes, self.chosen = 0, error, False, chosen
+
+    def over(self) -> None:
+        """Fail nothing more, and count from 0."""
+        self.statements, self.transactions, self.chosen = 0, 0, lambda _, __: False
+
+    def _begin(self, _: Any) -> None:
+        self.transactions += 1
+
+    def _do_execute(self, cursor: Any, statement: str, parameters: Any, _: Any) -> bool:
+        return self._decide(lambda: cursor.execute(statement, parameters), statement, parameters)
+
+    def _do_executemany(self, cursor: Any, statement: str, parameters: Any, _: Any) -> bool:
+        return self._decide(lambda: cursor.executemany(statement, parameters), statement, parameters)
+
+    def _decide(self, execute: Callable[[], Any], statement: str, parameters: Any) -> bool:
+        if statement.startswith("BEGIN"):
+            return False
+        self.statements += 1
+        if not self.chosen(statement, parameters):
+            return False
+        self.raised += 1
+        if self.executes:
+            execute()
+        raise self.error
+
+
+def mysql_error(number: int) -> Exception:
+    """What the driver raises for an error number of the server."""
+    error: Exception = pymysql.err.OperationalError(number, f"error {number}, as injected")
+    return error
+
+
+def sqlite_error(code: int) -> Exception:
+    """What the driver raises for a result code of SQLite."""
+    error = sqlite3.OperationalError(f"result {code}, as injected")
+    error.sqlite_errorcode = code
+    return error
+
+
+def refused_data(dialect: str) -> Exception:
+    """What the driver raises for a value that a column does not take."""
+    if dialect == "sqlite":
+        return sqlite3.IntegrityError("refused, as injected")
+    error: Exception = pymysql.err.DataError(1406, "Data too long, as injected")
+    return error
