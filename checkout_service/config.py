@@ -13,8 +13,8 @@ class CheckoutSettings(Settings):
     # Secrets with which payment webhooks may be signed, comma-separated; the first signs what the simulator sends.
     webhook_secrets: str | None = Field(default=None, pattern=r"[^,\s]")
     # The payment provider's HTTP API and its key, both or neither; without them payment is simulated.
-    payment_url: str | None = Field(default=None, pattern=r"^https?://[^\s]+$")
-    payment_api_key: str | None = Field(default=None, min_length=1, repr=False)
+    payment_url: str | None = Field(default=None, pattern=r"^https?://[^\s/?#]+/?$")
+    payment_api_key: str | None = Field(default=None, pattern="^[!-~]+$", repr=False)
     # The one currency that orders are placed in.
     currency: str = Field(default="EUR", pattern="^[A-Z]{3}$")
     # How long a customer whose payment is pending has to pay, and stock stays held for it: with what follows, a day at

@@ -36,6 +36,7 @@ _TAKE_OVER_AT_ONCE = 500
 _KEPT = timedelta(hours=1)
 _CLAIMS_AT_ONCE = 1000
 _PAUSE_S = 0.5
+_LONGEST_WAIT_S = 5.0
 _READY_WITHIN_S = 3.0
 
 _Waiters = dict[str, list[asyncio.Future[Order]]]
@@ -220,9 +221,15 @@ class Engine:
         due = course.saga.next_attempt_time
         if due is None:
             return None
-        left_s = max(0.0, (due - self._lease.now()).total_seconds())
+        pause_s = max(0.0, (due - self._lease.now()).total_seconds())
         # Spread by a tenth, so that those who failed together do not come back together.
-        return await self._outside.wait(course, left_s + self._clock.uniform(0, 0.1 + left_s / 10))
+        due += timedelta(seconds=self._clock.uniform(0, 0.1 + pause_s / 10))
+        # In short waits, because the database's clock may be set meanwhile.
+        while (left_s := (due - self._lease.now()).total_seconds()) > 0:
+            report = await self._outside.wait(course, min(left_s, _LONGEST_WAIT_S))
+            if report is not None:
+                return report
+        return None
 
     async def _await_payment(self, course: Course) -> Report:
         deadline = course.saga.deadline
@@ -301,8 +308,7 @@ class Engine:
 
     async def _tidy(self) -> None:
         """Forget what is over: leases of dead processes, and claims of carts that no old reading can still be of."""
-        if not self._lease.is_held():
-            return
+        await self._lease.until_held()
         older_than = self._lease.now() - _KEPT
 
         async def body(connection: Connection) -> None:

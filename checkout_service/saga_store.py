@@ -80,6 +80,7 @@ async def apply_moves(
     results = [_check(standing.get(move.before.saga.saga_id), move) for move in moves]
     due = [move for move, result in zip(moves, results, strict=True) if result is _DUE]
     await _update_sagas(connection, due)
+    await _update_payments(connection, due)
     changed = [move for move in due if move.after.order.sequence != move.before.order.sequence]
     await _update_orders(connection, changed, encode)
     await _free_claims(connection, [move for move in due if move.frees_claim])
@@ -133,19 +134,23 @@ async def _update_sagas(connection: AsyncConnection, moves: Sequence[Move]) -> N
         await connection.execute(statement.with_hint(BY_PRIMARY_KEY, dialect_name="mysql"))
 
 
+async def _update_payments(connection: AsyncConnection, moves: Sequence[Move]) -> None:
+    # Also where the order's state stays: what a later answer tells must be what is read back.
+    learnt = {
+        move.after.order.order_id: move.after.order.payment_id
+        for move in moves
+        if move.after.order.payment_id != move.before.order.payment_id
+    }
+    if learnt:
+        await connection.execute(set_by_key(orders, orders.c.order_id, {"payment_id": learnt}))
+
+
 async def _update_orders(connection: AsyncConnection, moves: Sequence[Move], encode: Encode) -> None:
     changed = [move.after.order for move in moves]
     if not changed:
         return
     for state, members in _by_state(changed).items():
         await _set_state(connection, state, members)
-    with_payment = {
-        move.after.order.order_id: move.after.order.payment_id
-        for move in moves
-        if move.after.order.payment_id != move.before.order.payment_id
-    }
-    if with_payment:
-        await connection.execute(set_by_key(orders, orders.c.order_id, {"payment_id": with_payment}))
     for order in changed:
         if any(line.available is not None for line in order.lines):
             await _set_available(connection, order)

@@ -103,18 +103,11 @@ class PaymentSimulator:
 
     async def cancel(self, payment_key: str) -> PaymentResult:
         """As PaymentProvider.cancel. A key that never arrived is written down as cancelled."""
-        barred = Entry(
-            payment_key=payment_key,
-            payment_id=_payment_id(payment_key),
-            state=_S.CANCELLED,
-            currency_code="XXX",
-            amount_minor=0,
-        )
-        return await self._submit(_Write(payment_key, add=barred, state=_S.CANCELLED))
+        return await self._submit(_Write(payment_key, add=_barred(payment_key), state=_S.CANCELLED))
 
     async def refund(self, payment_key: str) -> PaymentResult:
         """As PaymentProvider.refund."""
-        result = await self._submit(_Write(payment_key, state=_S.REFUNDED))
+        result = await self._submit(_Write(payment_key, add=_barred(payment_key), state=_S.REFUNDED))
         return replace(result, status=_S.REFUND_REFUSED) if result.status is _S.CAPTURED else result
 
     async def void_others(self, payment_key: str, *, keep: str) -> Sequence[PaymentResult] | None:
@@ -220,6 +213,17 @@ def _next_state(entry: Entry, wanted: PaymentStatus | None) -> str:
         return entry.state
     # What was never captured has nothing to refund: it is cancelled.
     return _S.CANCELLED if wanted is _S.REFUNDED else wanted
+
+
+def _barred(payment_key: str) -> Entry:
+    """What is written down of a key that nothing ever arrived for, so that nothing can."""
+    return Entry(
+        payment_key=payment_key,
+        payment_id=_payment_id(payment_key),
+        state=_S.CANCELLED,
+        currency_code="XXX",
+        amount_minor=0,
+    )
 
 
 def _result(entry: Entry) -> PaymentResult:

@@ -133,6 +133,20 @@ async def test_the_answer_is_what_the_order_reads_as(database: Database) -> None
     assert encode_order((await standing(database, paid)).order) == stored
 
 
+async def test_the_answer_of_a_declined_order_is_what_the_order_reads_as(database: Database) -> None:
+    course = await placed(database, new_order())
+    declined = await step(
+        database, await step(database, course, Outcome.RESERVED), Outcome.DECLINED, payment_id="pay_1"
+    )
+
+    ended = await step(database, declined, Outcome.RELEASED)
+
+    [answer] = await rows(database, answers)
+    [read] = await database.transact("read", lambda c: read_courses(c, [ended.saga.saga_id]), read_only=True)
+    assert answer["answer"] == encode_order(read.order)
+    assert read.order.payment_id == "pay_1"
+
+
 async def test_an_unpaid_end_writes_its_answer_and_what_was_seen_but_no_invoice(database: Database) -> None:
     course = await placed(database, new_order())
     refused = await step(database, course, Outcome.OUT_OF_STOCK, available={"mug": 1})

@@ -47,11 +47,11 @@ def test_sending_an_authorization_again_keeps_the_count_of_tries() -> None:
     assert (saga.state, saga.attempts, saga.next_attempt_time) == (SagaState.AUTHORIZING, 2, None)
 
 
-def test_an_authorization_is_given_up_after_three_tries() -> None:
-    tried = [course(SagaState.AUTHORIZING, authorizations=n).saga for n in range(5)]
+def test_an_authorization_is_given_up_after_five_tries() -> None:
+    tried = [course(SagaState.AUTHORIZING, authorizations=n).saga for n in range(7)]
 
     told = [gives_up(saga, at=NOON, patience=PATIENCE) for saga in tried]
-    assert told == [None, None, None, Outcome.GAVE_UP, Outcome.GAVE_UP]
+    assert told == [None] * 5 + [Outcome.GAVE_UP] * 2
 
 
 def test_asking_in_vain_for_an_authorization_is_not_sending_it() -> None:

@@ -64,6 +64,10 @@ class HostilePsp:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._wire.stop()
 
+    def send_webhooks(self, send: SendWebhook) -> None:
+        """From now on webhooks go out this way."""
+        self._send_webhook = send
+
     def play(self, *tricks: Trick) -> None:
         """Play these, the latest first where several fit."""
         new = {trick: trick.times for trick in tricks}

@@ -83,7 +83,8 @@ class Book:
         # Idempotency key -> what was asked, and the answer.
         self.answers: dict[str, tuple[str, int, dict[str, Any]]] = {}
         if path.exists():
-            for line in path.read_text().splitlines():
+            # Of a last line without an end the rest is still being written.
+            for line in path.read_text().split("\n")[:-1]:
                 self._replay(json.loads(line))
 
     def of_order(self, order_id: str) -> list[BookIntent]:
