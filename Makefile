@@ -17,7 +17,7 @@ SECONDS ?= 25
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-dev run test check protos demo load clean
+.PHONY: help setup setup-dev run test mutants check protos demo load clean
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,10 @@ load: $(DEV) ## Load a running mesh with locust and print its table (HOST, GRPC,
 test: $(DEV) ## Run all tests; installs MariaDB, Redis and kubectl if missing (ARGS="-k cart")
 	scripts/install-debian.sh
 	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+mutants: $(DEV) ## Plant bugs in copies of the tree and print who catches each (ARGS="--only no-barrier")
+	scripts/install-debian.sh
+	$(BIN)/python -m tests.mutants $(ARGS)
 
 check: $(DEV) ## Lint, types, import rules, drift of what is generated, the contract's style
 	$(BIN)/ruff check

@@ -113,7 +113,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "inventory_service/store/stock.py",
         "    for keys in _in_parts(sorted(skus)):\n        statement = (\n",
         "    for keys in ([sku] for sku in dict.fromkeys(skus)):\n        statement = (\n",
-        hunter="matrix",
+        hunter="contention",
     ),
     _one(
         "look-up-taken-for-proof",
