@@ -17,7 +17,7 @@ SECONDS ?= 25
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-dev run test mutants check protos demo load clean
+.PHONY: help setup setup-dev run test sim mutants nemesis check protos demo load chaos clean
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,9 +40,20 @@ test: $(DEV) ## Run all tests; installs MariaDB, Redis and kubectl if missing (A
 	scripts/install-debian.sh
 	$(BIN)/python -m pytest -n 2 $(ARGS)
 
+sim: $(DEV) ## Simulate 1,000 seeds of faults in virtual time, prove every promise, print figures (ARGS="--replay 58")
+	$(BIN)/python -m tests.sim $(or $(ARGS),--seeds 1000 --again 20)
+
 mutants: $(DEV) ## Plant bugs in copies of the tree and print who catches each (ARGS="--only no-barrier")
 	scripts/install-debian.sh
 	$(BIN)/python -m tests.mutants $(ARGS)
+
+nemesis: $(DEV) ## Shop for twelve minutes while all is killed, stopped and cut; report in build/nemesis (ARGS="--seed 2")
+	scripts/install-debian.sh
+	$(BIN)/python -m tests.nemesis $(ARGS)
+
+chaos: $(DEV) ## Kill, fail and repeat every transaction and call while orders are under way (ARGS="--only saga")
+	scripts/install-debian.sh
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 check: $(DEV) ## Lint, types, import rules, drift of what is generated, the contract's style
 	$(BIN)/ruff check

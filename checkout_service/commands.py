@@ -86,7 +86,9 @@ class Commands:
         shortage = await self._inventory.reserve(hold)
         if shortage is not None:
             return Report(outcome=Outcome.OUT_OF_STOCK, available=shortage.available)
-        return Report(outcome=Outcome.RESERVED, held_for=self._hold_for)
+        # Another try may have met the hold of the first, which ends sooner: it is extended before money is asked for.
+        is_first = course.saga.epoch == 1 and not course.saga.attempts
+        return Report(outcome=Outcome.RESERVED, held_for=self._hold_for if is_first else timedelta())
 
     async def _authorize(self, course: Course, at: datetime) -> Report:
         held_for = await self._extend_if_short(course, at)

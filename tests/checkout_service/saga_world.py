@@ -63,6 +63,11 @@ class Inventory:
         """The state of the one reservation."""
         return next((str(each.state) for each in self.book.reservations.values()), "")
 
+    def sweep(self) -> None:
+        """Give the hold back if its time is over."""
+        for reservation_id in list(self.book.reservations):
+            self.book.expire(reservation_id)
+
     async def reserve(self, hold: Hold) -> StockShortage | None:
         """As InventoryClient.reserve."""
         lines = tuple(Line(line.sku, line.quantity) for line in hold.order.lines)

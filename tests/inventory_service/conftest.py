@@ -16,7 +16,7 @@ from inventory_service.service.product_cache import ProductCache
 from inventory_service.service.reservations import ReservationService
 from inventory_service.service.stock import StockService
 from mesh.cache import Cache, MemoryCache
-from mesh.clock import SYSTEM_CLOCK
+from mesh.clock import SYSTEM_CLOCK, Clock
 from mesh.db import Database, open_database
 from mesh.migrate import upgrade
 from tests.inventory_service.build import Replica
@@ -60,9 +60,9 @@ async def replica(make_replica: MakeReplica) -> Replica:
     return await make_replica()
 
 
-def assemble(database: Database, cache: Cache) -> Replica:
+def assemble(database: Database, cache: Cache, *, clock: Clock = SYSTEM_CLOCK) -> Replica:
     products = ProductCache(cache, ttl_s=60)
-    catalog = CatalogService(database, products, clock=SYSTEM_CLOCK)
-    stock = StockService(database, products, clock=SYSTEM_CLOCK)
-    reservations = ReservationService(database, clock=SYSTEM_CLOCK)
-    return Replica(InventoryApp(database, catalog, stock, reservations, clock=SYSTEM_CLOCK), database)
+    catalog = CatalogService(database, products, clock=clock)
+    stock = StockService(database, products, clock=clock)
+    reservations = ReservationService(database, clock=clock)
+    return Replica(InventoryApp(database, catalog, stock, reservations, clock=clock), database)
