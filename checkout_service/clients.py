@@ -19,6 +19,8 @@ from shop.inventory.v1 import catalog_pb2, catalog_pb2_grpc, inventory_pb2, inve
 
 # In background work no caller's deadline applies; the contract's per-method time-out is the ceiling in any case.
 _TIMEOUT_S = 5.0
+# So that a replica which hangs does not hold up those who could go to another.
+_LANES = 2
 # What the catalogue answers in one call; many large carts together may name more.
 _MOST_SKUS = 1000
 
@@ -108,9 +110,9 @@ class InventoryClient:
     def __init__(self, channel: grpc.aio.Channel, calls: Calls) -> None:
         self._stub: Any = inventory_pb2_grpc.InventoryServiceStub(channel)
         self._calls = calls
-        self._reserves: Batcher[Hold, StockShortage | None] = Batcher("reserve", self._reserve_many)
-        self._commits: Batcher[tuple[str, int], None] = Batcher("commit", self._commit_many)
-        self._releases: Batcher[tuple[str, int], None] = Batcher("release", self._release_many)
+        self._reserves: Batcher[Hold, StockShortage | None] = Batcher("reserve", self._reserve_many, lanes=_LANES)
+        self._commits: Batcher[tuple[str, int], None] = Batcher("commit", self._commit_many, lanes=_LANES)
+        self._releases: Batcher[tuple[str, int], None] = Batcher("release", self._release_many, lanes=_LANES)
 
     async def reserve(self, hold: Hold) -> StockShortage | None:
         """Hold all lines or none. Idempotent. None when held, else what was available."""

@@ -227,14 +227,18 @@ class CheckoutService:
                 order = await self._engine.answer(order_id, wait_s=min(left_s, _LOOK_EVERY_S * 10))
                 if order is not None:
                     return order
-            answer = await self._keys.submit(key_id)
-            if answer is not None and answer.answer is not None:
-                return StoredAnswer(order_id, answer.answer)
-            present = await self._present(order_id)
-            if present.state is OrderState.PAYMENT_PENDING:
+            present = await self._present_answer(order_id, key_id)
+            if isinstance(present, StoredAnswer) or present.state is OrderState.PAYMENT_PENDING:
                 return present
             if not self._engine.drives(order_id):
                 await asyncio.sleep(min(left_s, _LOOK_EVERY_S))
+        return await self._present_answer(order_id, key_id)
+
+    async def _present_answer(self, order_id: str, key_id: str) -> Order | StoredAnswer:
+        """What the key answers now: for ever once it is stored, until then the order as it stands."""
+        key = await self._keys.submit(key_id)
+        if key is not None and key.answer is not None:
+            return StoredAnswer(order_id, key.answer)
         return await self._present(order_id)
 
     def _ends_at(self, deadline: float | None) -> float:

@@ -146,6 +146,8 @@ async def serve(settings: Settings, build: Build, migrate: Callable[[], Awaitabl
     stop = stop_signal()
     try:
         program = Program(settings, open_kit(settings, service_config))
+    except ConfigError as error:
+        return misuse(error.problems)
     except OSError as error:
         return misuse([f"SHOP_DATA_DIR: {error}"])
     try:

@@ -71,7 +71,7 @@ class GrpcHost:
                 ("grpc.max_connection_age_ms", 300_000),
                 ("grpc.max_connection_age_grace_ms", 30_000),
                 ("grpc.keepalive_permit_without_calls", 1),
-                ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+                ("grpc.http2.min_ping_interval_without_data_ms", 4_000),
                 ("grpc.http2.max_ping_strikes", 0),
             ],
         )

@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 
-from checkout_service.domain import ANSWERING, OrderState
+from checkout_service.domain import OrderState
 from mesh.errors import Failure
 from shop.cart.v1.cart_pb2 import GetCartRequest
 from shop.checkout.v1.checkout_pb2 import GetInvoiceRequest, GetOrderRequest, Order
@@ -12,7 +12,7 @@ from shopmesh.audit.acknowledged import may_become
 from shopmesh.audit.journal import CART, ORDER, Entry
 from shopmesh.emulator.contract import GET_CART, GET_INVOICE, GET_ORDER, PLACE_ORDER
 from shopmesh.emulator.customer import Customer
-from shopmesh.emulator.visit import items_of, state_of
+from shopmesh.emulator.visit import is_answered, items_of, state_of
 
 _AT_ONCE = 32
 _POLL_S = 0.25
@@ -64,7 +64,7 @@ class Comparison:
         loop = asyncio.get_running_loop()
         while True:
             order = (await customer.visit.session.call(GET_ORDER, GetOrderRequest(order_id=order_id))).message
-            if state_of(order) in ANSWERING:
+            if is_answered(order):
                 return order
             if loop.time() > self._deadline:
                 customer.visit.differ(f"order {order_id} is still {state_of(order)}")

@@ -5,7 +5,6 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from checkout_service.domain import ANSWERING
 from mesh.errors import Failure
 from shop.checkout.v1.checkout_pb2 import (
     CancelOrderRequest,
@@ -29,7 +28,7 @@ from shopmesh.emulator.contract import (
     QUOTE_ORDER,
 )
 from shopmesh.emulator.persona import Manner
-from shopmesh.emulator.visit import Visit, items_of, state_of
+from shopmesh.emulator.visit import Visit, is_answered, items_of, state_of
 from shopmesh.emulator.wires import Answer
 
 _QUOTES = 0.5
@@ -84,7 +83,7 @@ class Purchase:
         answers = await self._place(request)
         order = answers[-1].message
         self._compare(answers, quote)
-        if state_of(order) in ANSWERING:
+        if is_answered(order):
             self.placed.append(Placed(request, answers[-1].body, order.order_id))
         return order
 
@@ -103,7 +102,7 @@ class Purchase:
                 answers = [await self._regret(request)]
             case _:
                 answers = [await self._ask(request)]
-        if state_of(answers[-1].message) not in ANSWERING:
+        if not is_answered(answers[-1].message):
             answers.append(await self._wait_for_end(request, answers[-1].message))
         return answers
 
@@ -165,7 +164,7 @@ class Purchase:
         if not self._visit.customer_id:
             return ""
         newest = (await self._visit.session.call(LIST_ORDERS, ListOrdersRequest(page_size=1))).message.orders
-        mine = [order for order in newest if order.cart_id == self._basket.cart_id and state_of(order) not in ANSWERING]
+        mine = [order for order in newest if order.cart_id == self._basket.cart_id and not is_answered(order)]
         return mine[0].order_id if mine else ""
 
     async def _cancel(self, order_id: str) -> None:
@@ -183,7 +182,7 @@ class Purchase:
         """Look at the order until it has ended, at most for a while, then ask for its answer once more."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _PATIENCE_S * self._visit.patience
-        while state_of(order) not in ANSWERING and loop.time() < deadline:
+        while not is_answered(order) and loop.time() < deadline:
             await asyncio.sleep(_POLL_S)
             order = (await self._visit.session.call(GET_ORDER, GetOrderRequest(order_id=order.order_id))).message
         return await self._ask(request)
@@ -192,7 +191,7 @@ class Purchase:
         order = answers[-1].message
         if len({answer.message.order_id for answer in answers}) > 1:
             self._visit.differ(f"one key was answered with several orders, among them {order.order_id}")
-        if len({answer.body for answer in answers if state_of(answer.message) in ANSWERING}) > 1:
+        if len({answer.body for answer in answers if is_answered(answer.message)}) > 1:
             self._visit.differ(f"the answers for order {order.order_id} differ in their bytes")
         if items_of(order) != self._basket.items:
             self._visit.differ(f"order {order.order_id} has {items_of(order)}, the cart had {self._basket.items}")

@@ -5,13 +5,17 @@ import random
 import uuid
 from dataclasses import dataclass, field
 
+from checkout_service.domain import ANSWERING
+from checkout_service.domain import OrderState as OrderStatus
 from shop.cart.v1.cart_pb2 import Cart
 from shop.checkout.v1.checkout_pb2 import Invoice, Order, OrderState
+from shopmesh.audit.acknowledged import may_become
 from shopmesh.audit.journal import CART, INVOICE, ORDER, READ, Entry, Journal
 from shopmesh.emulator.persona import Persona
 from shopmesh.emulator.session import Session
 
 _STATE_PREFIX = "ORDER_STATE_"
+_ANSWERED = frozenset[OrderStatus]().union(*[may_become(state) for state in ANSWERING])
 _THINKS_S = (0.5, 5.0)
 
 
@@ -106,6 +110,11 @@ def items_of(bearer: Cart | Order | Invoice) -> dict[str, int]:
     """What a cart, an order or an invoice has: SKU -> quantity."""
     lines = bearer.items if isinstance(bearer, Cart) else bearer.lines
     return {line.sku: line.quantity for line in lines}
+
+
+def is_answered(order: Order) -> bool:
+    """Whether the order has come as far as the answer that is stored for its key, or further."""
+    return OrderStatus(state_of(order)) in _ANSWERED
 
 
 def state_of(order: Order) -> str:

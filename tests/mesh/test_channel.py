@@ -136,6 +136,21 @@ async def test_a_call_outlives_a_restart_of_its_server() -> None:
     await second.stop(0)
 
 
+async def test_listed_replicas_share_the_calls_and_one_alone_serves_them_all() -> None:
+    async def who(name: str) -> str:
+        return name
+
+    contract = json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})
+    async with served(Echo(lambda _: who("one"))) as one:
+        async with served(Echo(lambda _: who("other"))) as other, open_channel(f"ipv4:{one},{other}", contract) as both:
+            async with asyncio.timeout(10):
+                heard: set[str] = set()
+                while heard != {"one", "other"}:
+                    heard.add((await CALLS(method(both), StringValue())).value)
+        async with open_channel(f"ipv4:{one},{other}", contract) as left:
+            assert [(await CALLS(method(left), StringValue())).value for _ in range(4)] == ["one"] * 4
+
+
 async def test_addresses_share_one_channel_each() -> None:
     channels = Channels("{}")
 

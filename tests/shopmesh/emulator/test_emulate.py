@@ -12,7 +12,7 @@ from checkout_service.tables import orders
 from mesh.config import Settings, database_url
 from mesh.db import open_database
 from shopmesh.audit import AuditOptions, audit
-from shopmesh.audit.journal import CART, INVOICE, ORDER, Entry, Journal, read_journal
+from shopmesh.audit.journal import CART, INVOICE, ORDER, READ, Entry, Journal, read_journal
 from shopmesh.emulator import EmulateOptions, emulate
 from shopmesh.emulator.basket import Basket
 from shopmesh.emulator.compare import Comparison
@@ -62,6 +62,22 @@ async def test_one_request_asked_twice_is_one_order(
     assert len(orders) in (1, 2)
     assert len({entry.order_id for entry in orders}) == 1
     assert not customer.stranded
+    assert customer.visit.differences == []
+
+
+@pytest.mark.parametrize("joining", [Joining.NEVER, Joining.FIRST])
+async def test_who_regrets_an_order_does_not_pay_for_it(
+    settings: Settings, wires: Wires, tmp_path: Path, joining: Joining
+) -> None:
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        customer = customer_in(wires, journal, manner=Manner.CANCEL)
+        customer.visit.persona = replace(customer.visit.persona, joining=joining)
+        await customer.shop()
+    entries = list(read_journal(journal.path))
+    assert {entry.state for entry in entries if entry.kind == READ} & {"CANCELLED", "REFUNDED"}
+    comparison = Comparison(entries, patience_s=5)
+    await comparison.run([customer])
+    assert set(comparison.ends) <= {"CANCELLED CANCELLED", "REFUNDED CANCELLED"}
     assert customer.visit.differences == []
 
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from shopmesh.emulator.persona import Joining, Manner, Persona, draw
+from shopmesh.emulator.persona import Joining, Manner, Persona, another_day, draw
 
 
 def crowd(*, seed: int = 1, of: int = 400, grpc_share: float = 0.2, pace: float = 1.0) -> list[Persona]:
@@ -45,3 +45,11 @@ def test_the_share_of_grpc_is_kept() -> None:
 
 def test_at_pace_0_everybody_comes_at_once() -> None:
     assert {one.arrives_after_s for one in crowd(pace=0)} == {0}
+
+
+def test_the_same_person_is_in_another_mood_on_another_day() -> None:
+    (person, *_) = crowd()
+    days = [another_day(person, day) for day in range(40)]
+    assert days == [another_day(person, day) for day in range(40)]
+    assert {(one.number, one.joining, one.seed) for one in days} == {(person.number, person.joining, person.seed)}
+    assert len({(one.manner, one.cards) for one in days}) > 5

@@ -4,6 +4,7 @@ import uuid
 
 import pytest
 
+from mesh.config import Settings
 from mesh.errors import Failure, Kind
 from shop.cart.v1.cart_pb2 import AddItemRequest, GetCartRequest, SetItemQuantityRequest
 from shop.checkout.v1.checkout_pb2 import ListOrdersRequest
@@ -89,6 +90,17 @@ async def test_nobody_there_is_unavailable(name: str) -> None:
         await wire.call(GET_PRODUCT, GetProductRequest(sku="tea"))
     assert error.value.kind is Kind.UNAVAILABLE
     await wires.close()
+
+
+async def test_a_service_that_is_elsewhere_is_asked_there(wires: Wires, settings: Settings) -> None:
+    here = f"127.0.0.1:{settings.grpc_port}"
+    apart = Wires("http://127.0.0.1:1", "127.0.0.1:1", elsewhere={"shop.inventory.v1.CatalogService": here})
+    sku = await a_sku(wires.grpc)
+    assert (await apart.grpc.call(GET_PRODUCT, GetProductRequest(sku=sku))).message.sku == sku
+    with pytest.raises(Failure) as error:
+        await apart.grpc.call(GET_CART, GetCartRequest(cart_id=str(uuid.uuid4())))
+    assert error.value.kind is Kind.UNAVAILABLE
+    await apart.close()
 
 
 def test_what_may_be_asked_again_is_what_does_no_harm_twice() -> None:
