@@ -86,10 +86,11 @@ def emulate(
 def audit(
     *,
     journal: Annotated[Path | None, typer.Option(help="What an emulator was told, to compare as well.")] = None,
+    since: Annotated[Path | None, typer.Option(help="Look at what changed since this was last written.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print findings as JSON.")] = False,
 ) -> None:
     """Prove from the databases that orders, stock and money agree; exit 1 with what does not."""
-    _run("shopmesh.outside", "audit", journal=journal, as_json=as_json)
+    _run("shopmesh.outside", "audit", journal=journal, since=since, as_json=as_json)
 
 
 @app.command()

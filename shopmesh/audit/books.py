@@ -1,22 +1,26 @@
 """The databases of the mesh, opened for reading."""
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from sqlalchemy import Column, Row, Select, literal, select
+from sqlalchemy import Column, ColumnElement, Row, Select, literal, select, true
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from checkout_service.payments.tables import payments
 from mesh.config import Settings, database_url
-from mesh.db import Database, open_database
+from mesh.db import Database, db_now, open_database
 from mesh.errors import Failure
 
 T = TypeVar("T")
 Rows = Sequence[Row[Any]]
 
 PAGE = 500
+# MySQL: no such database, no such table.
+_ABSENT = (1049, 1146)
 
 
 class UnreadableError(Exception):
@@ -25,60 +29,82 @@ class UnreadableError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Books:
-    """One database for each of the services whose promises are audited, and the payment provider's book."""
+    """One database for each of the services whose promises are audited, and the payment provider's book.
+
+    `psp` is None where there is no such book: the provider keeps it, elsewhere.
+    """
 
     checkout: Database
     inventory: Database
     cart: Database
-    psp: Database
+    psp: Database | None
 
     @classmethod
     async def open(cls, settings: Settings) -> Self:
-        """Open them where the services find them. Raises UnreadableError for a SQLite file that is not there."""
-        return cls(*[await _open(settings, field.name) for field in fields(cls)])
+        """Open them where the services find them.
 
-    async def require(self, settings: Settings) -> None:
-        """Raise UnreadableError naming the database that does not answer, if one does not."""
-        for field in fields(self):
-            try:
-                await read(getattr(self, field.name), select(literal(1)))
-            except UnreadableError as error:
-                where = database_url(settings, field.name).render_as_string()
-                raise UnreadableError(f"{where}: {error}") from error
+        Raises UnreadableError, naming the database, for one that does not answer or is not there.
+        """
+        opened: dict[str, Database] = {}
+        try:
+            for field in fields(cls):
+                await _open(settings, field.name, opened)
+        except UnreadableError:
+            for database in opened.values():
+                await database.close()
+            raise
+        return cls(opened["checkout"], opened["inventory"], opened["cart"], opened.get("psp"))
+
+    def all(self) -> dict[str, Database]:
+        """Those that there are, by name."""
+        found = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: database for name, database in found.items() if database is not None}
 
     async def close(self) -> None:
         """Close every connection."""
-        for field in fields(self):
-            await getattr(self, field.name).close()
+        for database in self.all().values():
+            await database.close()
 
 
-async def read(database: Database, *statements: Select[Any]) -> list[Rows]:
-    """Run the statements in one read-only transaction and answer the rows of each.
-
-    Raises UnreadableError when the database is away or has no such tables.
-    """
-
-    async def body(connection: AsyncConnection) -> list[Rows]:
-        return [(await connection.execute(statement)).all() for statement in statements]
-
+async def transact(database: Database, body: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+    """Run `body` in one read-only transaction. Raises UnreadableError when the database or its tables are away."""
     try:
         return await database.transact("audit", body, read_only=True)
     except Failure as failure:
-        raise UnreadableError(failure.message) from failure
+        raise UnreadableError(failure.message) from failure.__cause__
     except DBAPIError as error:
         raise UnreadableError(f"The database cannot be read: {error.orig}") from error
 
 
-async def pages(database: Database, column: Column[str]) -> AsyncIterator[list[str]]:
-    """All values of an indexed column, each once, in their order, at most PAGE at a time."""
+async def read(database: Database, *statements: Select[Any]) -> list[Rows]:
+    """Run the statements in one read-only transaction and answer the rows of each. Raises UnreadableError."""
+
+    async def body(connection: AsyncConnection) -> list[Rows]:
+        return [(await connection.execute(statement)).all() for statement in statements]
+
+    return await transact(database, body)
+
+
+async def pages(
+    database: Database, column: Column[str], condition: ColumnElement[bool] | None = None
+) -> AsyncIterator[list[str]]:
+    """The values of an indexed column, each once, in their order, at most PAGE at a time; only where `condition`."""
     last = ""
+    wanted = true() if condition is None else condition
     while True:
-        statement = select(column).where(column > last).distinct().order_by(column).limit(PAGE)
+        statement = select(column).where(column > last, wanted).distinct().order_by(column).limit(PAGE)
         (rows,) = await read(database, statement)
         if not rows:
             return
         yield [row[0] for row in rows]
         last = rows[-1][0]
+
+
+async def read_now(database: Database) -> datetime:
+    """The database's clock."""
+    (rows,) = await read(database, select(db_now().label("now")))
+    now: datetime = rows[0].now
+    return now
 
 
 def chunks(ids: Sequence[str], *, size: int = PAGE) -> Iterator[Sequence[str]]:
@@ -94,14 +120,28 @@ def grouped(rows: Rows, key: Callable[[Row[Any]], str]) -> dict[str, list[Row[An
     return groups
 
 
-async def _open(settings: Settings, name: str) -> Database:
+async def _open(settings: Settings, name: str, opened: dict[str, Database]) -> None:
     url = database_url(settings, name)
-    if url.get_backend_name() == "sqlite":
-        _require_file(str(url.database))
-    return await open_database(url, pool_size=1)
+    if url.get_backend_name() == "sqlite" and not _is_file(str(url.database)):
+        # Opening a SQLite file that is not there would make an empty one.
+        if name == "psp":
+            return
+        raise UnreadableError(f"There is no database {url.database}: is this where the mesh keeps its data?")
+    opened[name] = database = await open_database(url, pool_size=2)
+    try:
+        await read(database, select(payments.c.payment_key).limit(1) if name == "psp" else select(literal(1)))
+    except UnreadableError as error:
+        if name == "psp" and _is_absent(error):
+            await opened.pop(name).close()
+            return
+        raise UnreadableError(f"{url.render_as_string()}: {error}") from error
 
 
-def _require_file(path: str) -> None:
-    # Opening a SQLite file that is not there would make an empty one.
-    if not Path(path).is_file():
-        raise UnreadableError(f"There is no database {path}: is this where the mesh keeps its data?")
+def _is_file(path: str) -> bool:
+    return Path(path).is_file()
+
+
+def _is_absent(error: UnreadableError) -> bool:
+    original = getattr(error.__cause__, "orig", None)
+    number = next(iter(getattr(original, "args", ())), None)
+    return number in _ABSENT or "no such table" in str(original)

@@ -65,16 +65,22 @@ class Report:
     checked: Counter[Invariant] = field(default_factory=Counter)
     findings: list[Finding] = field(default_factory=list)
     notices: list[Finding] = field(default_factory=list)
+    # By check, what was found to be wrong.
+    wrong: dict[str, set[str]] = field(default_factory=dict)
 
     @property
     def clean(self) -> bool:
         """Whether nothing was found; notices do not count."""
         return not self.findings
 
-    def add(self, found: list[Finding]) -> None:
-        """Take what was found and still stands."""
+    def add(self, check: str, found: list[Finding]) -> None:
+        """Take what a check has found and still stands."""
         for finding in sorted(found, key=lambda one: one.identity):
-            (self.notices if finding.is_notice else self.findings).append(finding)
+            if finding.is_notice:
+                self.notices.append(finding)
+            else:
+                self.findings.append(finding)
+                self.wrong.setdefault(check, set()).add(finding.subject)
 
     def rows(self) -> Iterator[tuple[Invariant, int, int]]:
         """Every invariant that was looked at: how many things were examined, how many findings there are."""

@@ -23,12 +23,14 @@ async def test_an_unknown_sku_is_not_found(guest: Shopper, path: str) -> None:
     assert error_of(await guest.send("GET", path)) == (404, "NOT_FOUND", "PRODUCT_NOT_FOUND")
 
 
+@pytest.mark.survives("unknown-sku")
 async def test_an_unknown_sku_cannot_be_put_into_a_cart(guest: Shopper) -> None:
     answer = await guest.send("POST", f"/v1/carts/{uuid.uuid4()}/items", {"sku": "nothing", "quantity": 1})
 
     assert error_of(answer) == (404, "NOT_FOUND", "PRODUCT_NOT_FOUND")
 
 
+@pytest.mark.survives("bad-quantities")
 @pytest.mark.parametrize("quantity", [0, -1, 10_001, 2**31, 2**63, 2**64, 1.5, "1e3x", True])
 async def test_a_quantity_out_of_bounds_is_named(guest: Shopper, quantity: Any) -> None:
     answer = await guest.send("POST", f"/v1/carts/{uuid.uuid4()}/items", {"sku": SKU, "quantity": quantity})
@@ -109,6 +111,7 @@ async def test_more_than_there_is_cannot_be_put_into_a_cart(keeper: Shopper, gue
     assert (await guest.get(f"/v1/carts/{cart_id}"))["items"][0]["quantity"] == 2
 
 
+@pytest.mark.survives("invalid-utf8", "deep-json")
 @pytest.mark.parametrize(
     "body",
     [b"", b"{", b"[]", b'"text"', b'{"sku": 1,}', b'{"sku": "\xff\xfe"}', b'{"sku": ' + b"[" * 50_000, b"nul\x00l"],
@@ -150,6 +153,7 @@ async def test_another_content_type_is_refused(rest: httpx.AsyncClient, content_
     assert error_of(answer)[1] == "INVALID_ARGUMENT"
 
 
+@pytest.mark.survives("huge-body")
 async def test_ten_megabytes_are_too_much(rest: httpx.AsyncClient) -> None:
     path, headers = f"/v1/carts/{uuid.uuid4()}/items", {"content-type": "application/json"}
 

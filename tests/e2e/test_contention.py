@@ -5,6 +5,7 @@ import uuid
 from collections import Counter
 
 import grpc
+import pytest
 
 from shop.checkout.v1 import checkout_pb2, checkout_pb2_grpc
 from tests.e2e.running_shop import RunningShop
@@ -49,6 +50,7 @@ async def test_fifty_identical_requests_at_once_make_one_order_and_one_answer(
     assert await stock_of(guest.client, sku) == (49, 0)
 
 
+@pytest.mark.survives("one-key-at-once")
 async def test_one_key_over_rest_and_grpc_at_once_is_one_order(
     keeper: Shopper, guest: Shopper, channel: grpc.aio.Channel
 ) -> None:
@@ -80,6 +82,7 @@ async def test_one_key_over_rest_and_grpc_at_once_is_one_order(
     assert await stock_of(guest.client, sku) == (49, 0)
 
 
+@pytest.mark.survives("two-keys-one-cart")
 async def test_a_second_key_on_a_cart_whose_order_is_under_way_is_refused(keeper: Shopper, guest: Shopper) -> None:
     sku = await new_product(keeper, stock=5)
     cart_id = await guest.filled_cart(sku)
@@ -95,6 +98,7 @@ async def test_a_second_key_on_a_cart_whose_order_is_under_way_is_refused(keeper
     assert await stock_of(guest.client, sku) == (4, 0)
 
 
+@pytest.mark.survives("declined-then-another-card")
 async def test_after_a_declined_card_another_card_works(keeper: Shopper, guest: Shopper) -> None:
     sku = await new_product(keeper, stock=5)
     cart_id = await guest.filled_cart(sku)
@@ -107,6 +111,7 @@ async def test_after_a_declined_card_another_card_works(keeper: Shopper, guest: 
     assert await stock_of(guest.client, sku) == (4, 0)
 
 
+@pytest.mark.survives("crossed-carts")
 async def test_carts_with_the_same_two_products_in_either_order_never_deadlock(
     shop: RunningShop, keeper: Shopper, guest: Shopper
 ) -> None:

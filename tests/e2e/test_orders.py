@@ -5,6 +5,7 @@ import uuid
 
 import grpc
 import httpx
+import pytest
 
 from shop.checkout.v1 import checkout_pb2, checkout_pb2_grpc
 from tests.e2e.shopping import (
@@ -40,6 +41,7 @@ async def test_an_order_is_paid_invoiced_and_taken_from_stock_and_cart(keeper: S
     assert await left_in_cart(guest, cart_id, without=sku) == []
 
 
+@pytest.mark.survives("added-during-checkout")
 async def test_what_is_added_after_the_order_was_placed_stays_in_the_cart(keeper: Shopper, guest: Shopper) -> None:
     sku, later = await new_product(keeper, stock=5), await new_product(keeper, stock=5)
     cart_id = await guest.filled_cart(sku)
@@ -98,12 +100,14 @@ async def test_an_order_that_cannot_be_stocked_is_rejected_and_says_what_is_ther
     assert await stock_of(guest.client, sku) == (1, 0)
 
 
+@pytest.mark.survives("empty-cart")
 async def test_an_empty_cart_cannot_be_ordered(guest: Shopper) -> None:
     refusal = await guest.order(str(uuid.uuid4()))
 
     assert error_of(refusal) == (400, "FAILED_PRECONDITION", "CART_EMPTY")
 
 
+@pytest.mark.survives("replay-after-change")
 async def test_an_order_repeats_its_answer_after_price_and_stock_have_changed(keeper: Shopper, guest: Shopper) -> None:
     sku = await new_product(keeper, stock=1, price_minor=1000)
     cart_id, key = await guest.filled_cart(sku), str(uuid.uuid4())
@@ -116,6 +120,7 @@ async def test_an_order_repeats_its_answer_after_price_and_stock_have_changed(ke
     assert again.content == first.content
 
 
+@pytest.mark.survives("key-reused")
 async def test_a_key_that_comes_with_another_request_is_refused(keeper: Shopper, guest: Shopper) -> None:
     sku = await new_product(keeper, stock=5)
     cart_id, key = await guest.filled_cart(sku), str(uuid.uuid4())

@@ -11,6 +11,7 @@ from tests.e2e.shopping import Json, Shopper, error_of, new_product, ok, order_i
 PAID, FAILED, PENDING = "ORDER_STATE_PAID", "ORDER_STATE_PAYMENT_FAILED", "ORDER_STATE_PAYMENT_PENDING"
 
 
+@pytest.mark.survives("payment-lost-but-made", "payment-lost-not-made", "capture-refused")
 @pytest.mark.parametrize(
     ("token", "state"),
     [
@@ -36,6 +37,7 @@ async def test_the_order_ends_as_its_payment_token_says(
     assert await stock_of(guest.client, sku) == ((1, 0) if state == PAID else (2, 0))
 
 
+@pytest.mark.survives("webhook-repeated")
 async def test_a_pending_payment_is_answered_at_once_and_paid_by_webhook_however_often_it_comes(
     keeper: Shopper, guest: Shopper
 ) -> None:
@@ -63,6 +65,7 @@ async def test_a_pending_payment_that_fails_gives_the_stock_back(keeper: Shopper
     assert await stock_of(guest.client, sku) == (2, 0)
 
 
+@pytest.mark.survives("webhook-reordered")
 async def test_a_paid_event_after_the_end_changes_nothing(keeper: Shopper, guest: Shopper) -> None:
     sku = await new_product(keeper, stock=2)
     order = await pending_order(guest, sku)
@@ -77,6 +80,7 @@ async def test_a_paid_event_after_the_end_changes_nothing(keeper: Shopper, guest
     assert await stock_of(guest.client, sku) == (1, 0)
 
 
+@pytest.mark.survives("webhook-bad-signature")
 async def test_an_event_with_a_wrong_signature_is_refused_and_has_no_effect(keeper: Shopper, guest: Shopper) -> None:
     sku = await new_product(keeper, stock=2)
     order = await pending_order(guest, sku)

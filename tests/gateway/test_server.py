@@ -189,6 +189,7 @@ async def test_a_body_of_unclear_length_is_400(tight: httpx.AsyncClient, framing
         assert (await connection.all()).startswith(b"HTTP/1.1 400 ")
 
 
+@pytest.mark.survives("huge-body")
 async def test_a_body_of_ten_megabytes_is_413_with_or_without_a_length(tight: httpx.AsyncClient) -> None:
     async def chunks() -> AsyncIterator[bytes]:
         for _ in range(160):

@@ -185,6 +185,7 @@ async def test_an_unknown_route_is_404(client: httpx.AsyncClient, path: str) -> 
     assert reason_of(response) == "ROUTE_NOT_FOUND"
 
 
+@pytest.mark.survives("invalid-utf8")
 async def test_a_path_that_is_not_utf8_is_refused(client: httpx.AsyncClient) -> None:
     assert violated(await client.get("/v1/things/%FF")) == ["path"]
 
@@ -198,6 +199,7 @@ async def test_response_body_answers_one_field(client: httpx.AsyncClient) -> Non
     assert (await client.get("/v1/names?list=a&list=b")).json() == ["a", "b"]
 
 
+@pytest.mark.survives("deep-json")
 @pytest.mark.parametrize(
     "body",
     [

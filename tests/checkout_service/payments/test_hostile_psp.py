@@ -99,6 +99,7 @@ async def buy(shop: Shop, token: str) -> tuple[pb.Order, str]:
     return await guest.place(await guest.fill(sku), token), sku
 
 
+@pytest.mark.survives("payment-lost-but-made")
 async def test_a_payment_that_timed_out_but_succeeded_is_found_and_not_made_again(shop: Shop, psp: HostilePsp) -> None:
     order, sku = await buy(shop, "tok_timeout_charged")
 
@@ -107,6 +108,7 @@ async def test_a_payment_that_timed_out_but_succeeded_is_found_and_not_made_agai
     assert await stock(shop, sku) == (2, 0)
 
 
+@pytest.mark.survives("payment-lost-not-made")
 async def test_a_payment_that_timed_out_and_failed_ends_unpaid_even_if_it_comes_late(
     shop: Shop, psp: HostilePsp
 ) -> None:
@@ -120,6 +122,7 @@ async def test_a_payment_that_timed_out_and_failed_ends_unpaid_even_if_it_comes_
     assert await stock(shop, sku) == (3, 0)
 
 
+@pytest.mark.survives("payment-lost-not-made")
 async def test_a_decline_that_comes_after_the_time_out_is_a_decline(shop: Shop, psp: HostilePsp) -> None:
     psp.play(Trick(on="confirm", answer=Silence.CUT, times=FOR_EVER))
 
@@ -129,6 +132,7 @@ async def test_a_decline_that_comes_after_the_time_out_is_a_decline(shop: Shop, 
     assert await stock(shop, sku) == (3, 0)
 
 
+@pytest.mark.survives("look-up-down")
 async def test_a_charge_is_found_although_the_look_up_was_down_for_ten_minutes(tmp_path: Path, psp: HostilePsp) -> None:
     shop = ShopWithClock(tmp_path, {}, payment_url=psp.url, payment_api_key=API_KEY)
     async with running_shop(shop):
@@ -157,6 +161,7 @@ async def test_a_charge_is_found_although_the_look_up_was_down_for_ten_minutes(t
         await assert_square(shop, psp.book)
 
 
+@pytest.mark.survives("second-payment")
 async def test_a_second_authorization_is_voided_and_the_operator_told(shop: Shop, psp: HostilePsp) -> None:
     psp.play(Trick(on="confirm", runs=Runs.TWICE))
     order, sku = await buy(shop, "tok_ok")
@@ -172,6 +177,7 @@ async def test_a_second_authorization_is_voided_and_the_operator_told(shop: Shop
     assert await stock(shop, sku) == (2, 0)
 
 
+@pytest.mark.survives("second-payment")
 async def test_a_second_charge_is_refunded_and_the_operator_told(shop: Shop, psp: HostilePsp) -> None:
     psp.play(Trick(on="capture", runs=Runs.TWICE))
     order, _ = await buy(shop, "tok_ok")
@@ -186,6 +192,7 @@ async def test_a_second_charge_is_refunded_and_the_operator_told(shop: Shop, psp
     assert psp.book.money(order.order_id) == (2 * total, total)
 
 
+@pytest.mark.survives("refund-refused")
 async def test_a_refund_refused_for_ever_shows_what_is_owed_and_the_stock_comes_back_once(
     shop: Shop, psp: HostilePsp
 ) -> None:
@@ -220,6 +227,7 @@ async def test_a_cancelled_order_gets_its_money_back_once_although_the_answers_a
     assert await stock(shop, sku) == (3, 0)
 
 
+@pytest.mark.survives("webhook-before-answer")
 async def test_a_webhook_before_the_answer_changes_nothing(shop: Shop, psp: HostilePsp) -> None:
     psp.play(Trick(on="confirm", webhooks=3, webhooks_first=True))
 
@@ -253,6 +261,7 @@ async def test_a_webhook_that_lies_captures_nothing(shop: Shop, psp: HostilePsp)
     assert await stock(shop, sku) == (2, 0)
 
 
+@pytest.mark.survives("paid-after-cancel")
 async def test_an_order_that_is_paid_after_its_cancel_stays_cancelled_and_the_money_goes_back(
     shop: Shop, psp: HostilePsp
 ) -> None:
@@ -273,6 +282,7 @@ async def test_an_order_that_is_paid_after_its_cancel_stays_cancelled_and_the_mo
     assert await stock(shop, sku) == (3, 0)
 
 
+@pytest.mark.survives("capture-refused")
 async def test_a_capture_refused_after_the_stock_commit_returns_the_stock(shop: Shop, psp: HostilePsp) -> None:
     order, sku = await buy(shop, "tok_capture_decline")
 
