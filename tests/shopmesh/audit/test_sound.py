@@ -22,19 +22,20 @@ async def test_finds_nothing_in_a_sound_shop_and_counts_what_it_examined(setting
     sound(shop)
     report = await shop.report()
     assert report.findings == []
-    assert report.notices == []
+    assert [(notice.subject, notice.fault.rule) for notice in report.notices] == [("order-parked", "with-the-operator")]
     assert report.checked[Invariant.COUNTERS] == 2
-    assert report.checked[Invariant.MONEY] == 4
+    assert report.checked[Invariant.MONEY] == 7
 
 
-async def test_examines_more_orders_than_fit_a_page(
+async def test_examines_more_orders_than_fit_a_page_or_a_span(
     settings: Settings, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shopmesh.audit.books.PAGE", 2)
+    for size in ("books.PAGE", "spans.SPAN", "ledger.SPAN", "stock.LINES_AT_ONCE"):
+        monkeypatch.setattr(f"shopmesh.audit.{size}", 2)
     sound(shop)
     report = await shop.report()
-    assert report.clean
-    assert report.checked[Invariant.MONEY] == 4
+    assert report.findings == []
+    assert report.checked[Invariant.MONEY] == 7
 
 
 async def test_tells_the_operator_of_a_saga_that_takes_too_long(settings: Settings, shop: Shop) -> None:
@@ -77,7 +78,7 @@ async def test_prints_json_for_programs(settings: Settings, shop: Shop, capsys: 
     printed = json.loads(capsys.readouterr().out)
     assert printed["clean"] is True
     assert printed["findings"] == []
-    assert {"id": "I3", "checked": 4, "findings": 0}.items() <= printed["invariants"][2].items()
+    assert {"id": "I3", "checked": 7, "findings": 0}.items() <= printed["invariants"][2].items()
 
 
 async def test_databases_that_are_not_there_are_wrong_use(
