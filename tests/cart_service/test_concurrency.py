@@ -57,6 +57,7 @@ async def test_a_request_id_sent_fifty_times_at_once_adds_once(make_service: Mak
     assert {(answer.cart.version, answer.cart.lines["apple"].quantity) for answer in answers} == {(1, 2)}
 
 
+@pytest.mark.survives("cart-away")
 async def test_an_order_settled_many_times_at_once_is_subtracted_once(make_service: MakeService, cart_id: str) -> None:
     replicas = [await make_service() for _ in range(2)]
     await replicas[0].add_item(GUEST, cart_id, "apple", quantity=10)

@@ -82,14 +82,16 @@ class Stage:
     async def play(self, case: Case) -> Result:
         """Play a case, and audit now and then.
 
-        What was hit in the reconnaissance may by chance not be hit so often again: then everything goes on meanwhile.
+        What was hit in the reconnaissance by chance may not be hit again: then more goes on meanwhile, and more again.
         """
         started = time.monotonic()
         shop = await self._open_shop()
         deaths, repetitions = len(shop.deaths), shop.client.repetitions
-        problems = await self._problems(shop, case)
-        if problems == [NO_STRIKE]:
-            problems = await self._problems(shop, replace(case, at=1, besides=OTHERS))
+        busier = replace(case, at=1, besides=OTHERS)
+        for attempt in (case, busier, replace(busier, phase=Phase.RECOVERY)):
+            problems = await self._problems(shop, attempt)
+            if problems != [NO_STRIKE]:
+                break
         self._unaudited.append(case)
         if problems or len(self._unaudited) >= _AUDIT_EVERY:
             problems += await self._audit(shop)

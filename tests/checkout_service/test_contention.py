@@ -100,6 +100,7 @@ async def test_an_order_whose_client_left_is_finished_and_answers_its_key(shop: 
         assert len(await rows(shop.databases["checkout"], tables.orders, cart_id=request.cart_id)) == 1
 
 
+@pytest.mark.survives("one-slow-saga")
 async def test_one_slow_payment_keeps_nobody_else_waiting(shop: Shop) -> None:
     ann, sku = customer(shop), await new_product(shop, 100)
     slow = asyncio.create_task(ann.place(await ann.fill(sku), "tok_slow"))

@@ -131,6 +131,7 @@ async def test_between_the_sale_of_stock_and_the_capture(crashing: Crashing) -> 
     await assert_settled(shop)
 
 
+@pytest.mark.survives("clean-stop")
 async def test_a_clean_stop_leaves_the_sagas_to_be_taken_over_at_once(crashing: Crashing) -> None:
     shop, sku = crashing.shop, await new_product(crashing.shop, 10)
     slow, pending = await crashing.begin(sku, "tok_slow"), await crashing.begin(sku, "tok_pending")

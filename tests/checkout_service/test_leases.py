@@ -66,6 +66,7 @@ async def test_sagas_of_a_dead_coordinator_change_owner_and_epoch(database: Data
     assert await taken(database, "b") == 0
 
 
+@pytest.mark.survives("clean-stop")
 async def test_a_lease_that_was_given_up_is_over_at_once(database: Database) -> None:
     await placed(database, new_order(), owner="a")
     await renew(database, "a")

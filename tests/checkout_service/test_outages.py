@@ -16,6 +16,7 @@ from tests.checkout_service.shopper import Shopper, end_of, new_product, place_o
 from tests.support.servers import MariaDb
 
 
+@pytest.mark.survives("inventory-away")
 async def test_orders_wait_for_an_inventory_that_went_away(tmp_path: Path) -> None:
     async with running_shop(Shop(tmp_path, {})) as shop:
         guest, sku = Shopper(shop), await new_product(shop, 100)
@@ -39,6 +40,7 @@ async def test_orders_wait_for_an_inventory_that_went_away(tmp_path: Path) -> No
         await assert_settled(shop)
 
 
+@pytest.mark.survives("cart-away")
 async def test_an_order_is_answered_although_its_cart_cannot_be_settled_yet(tmp_path: Path) -> None:
     async with running_shop(Shop(tmp_path, {})) as shop:
         guest, sku = Shopper(shop), await new_product(shop, 5)

@@ -159,6 +159,7 @@ async def test_a_lease_is_given_up_by_its_owner_alone(database: Database) -> Non
     assert await rows(database, relays) == []
 
 
+@pytest.mark.survives("two-relays")
 async def test_a_relay_that_was_slow_repeats_at_worst_and_deletes_nothing_of_others(database: Database) -> None:
     stream = MemoryEvents()
     gated = Gated(stream)
@@ -189,6 +190,7 @@ async def test_nothing_is_published_behind_the_leases_end(database: Database) ->
     assert (await told(events), await unsent(database)) == ([], [("o-1", 2)])
 
 
+@pytest.mark.survives("two-relays")
 async def test_several_relays_that_lose_their_leases_leave_nothing_out_and_nothing_behind_its_successor(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

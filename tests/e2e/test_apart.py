@@ -69,6 +69,7 @@ def mesh(tmp_path: Path) -> Iterator[Mesh]:
         yield mesh
 
 
+@pytest.mark.survives("inventory-away")
 @pytest.mark.timeout(240)
 async def test_a_service_may_go_away_and_come_back_and_all_stop_when_told(mesh: Mesh) -> None:
     # One test, because five processes take a while to start.

@@ -65,6 +65,7 @@ async def test_kill_9_in_the_middle_of_an_order_loses_nothing_and_the_same_key_t
         assert (await again.get(f"/v1/carts/{kept}"))["items"][0]["quantity"] == 2
 
 
+@pytest.mark.survives("clean-stop")
 async def test_sigterm_lets_an_order_under_way_finish_or_go_on_after_the_restart(shop: RunningShop) -> None:
     async with rest_client(shop.base_url) as client:
         sku = await new_product(await operator(client), stock=5)

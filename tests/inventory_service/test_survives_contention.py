@@ -26,7 +26,7 @@ async def test_whatever_the_order_of_arrival_a_hundred_units_are_sold(
     async def buy(chance: random.Random, sku: str, number: int) -> tuple[str, str]:
         """How it ended, and what was said to be available."""
         # After so many turns of the loop: who comes together is in one batch.
-        for _ in range(chance.randrange(40)):
+        for _ in range(chance.randrange(8)):
             await asyncio.sleep(0)
         service = chance.choice(replicas).app.reservations
         name = f"{sku}.{number}"

@@ -248,6 +248,7 @@ async def test_a_pending_payment_is_captured_when_the_webhook_tells(shop: Shop, 
     assert await stock(shop, sku) == (2, 0)
 
 
+@pytest.mark.survives("lying-webhook")
 async def test_a_webhook_that_lies_captures_nothing(shop: Shop, psp: HostilePsp) -> None:
     order, sku = await buy(shop, "tok_pending")
     [intent] = psp.book.of_order(order.order_id)
@@ -291,6 +292,7 @@ async def test_a_capture_refused_after_the_stock_commit_returns_the_stock(shop: 
     assert await stock(shop, sku) == (3, 0)
 
 
+@pytest.mark.survives("wrong-amount")
 async def test_a_wrong_amount_is_never_taken_for_a_payment(shop: Shop, psp: HostilePsp) -> None:
     psp.play(Trick(on="create", amount=1))
 
@@ -301,6 +303,7 @@ async def test_a_wrong_amount_is_never_taken_for_a_payment(shop: Shop, psp: Host
     assert await stock(shop, sku) == (3, 0)
 
 
+@pytest.mark.survives("provider-killed")
 async def test_no_order_is_lost_or_paid_twice_although_the_provider_is_killed_under_way(tmp_path: Path) -> None:
     with PspProcess(tmp_path / "psp") as psp:
         async with running_shop(paid_at(psp.url, tmp_path)) as shop:

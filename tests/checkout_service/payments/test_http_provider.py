@@ -138,6 +138,7 @@ async def test_a_provider_that_is_gone_is_unknown(psp: HostilePsp, remote: HttpP
     assert (await remote.authorize(wish("o-2"))).status is S.UNKNOWN
 
 
+@pytest.mark.survives("provider-forgets-keys")
 async def test_a_create_whose_key_the_provider_forgot_charges_once(
     psp: HostilePsp, remote: HttpPaymentProvider
 ) -> None:
@@ -254,6 +255,7 @@ async def test_a_pending_payment_is_captured_once_the_customer_paid(
     assert (await remote.capture("o-1")).status is S.CAPTURED
 
 
+@pytest.mark.survives("wrong-amount")
 @pytest.mark.parametrize("call", ["create", "confirm"])
 async def test_an_amount_that_is_not_ours_is_never_a_success(
     psp: HostilePsp, remote: HttpPaymentProvider, call: str, caplog: pytest.LogCaptureFixture
@@ -267,6 +269,7 @@ async def test_an_amount_that_is_not_ours_is_never_a_success(
     assert (await remote.cancel("o-1")).status is S.CANCELLED
 
 
+@pytest.mark.survives("wrong-amount")
 async def test_a_capture_of_another_amount_is_never_a_success_and_goes_back_whole(
     psp: HostilePsp, remote: HttpPaymentProvider
 ) -> None:

@@ -1,224 +1,227 @@
 """Fills a shop's MariaDB databases by SQL with very many orders in which everything holds together."""
 
-from collections.abc import Iterator, Sequence
+# ruff: noqa: S608 - every word of these statements is written here
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 from sqlalchemy import text
-from sqlalchemy.engine import URL
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.ext.asyncio import create_async_engine
 
-import checkout_service.tables as checkout
-import inventory_service.tables as inventory
 from inventory_service.domain.stock import RETURN, SALE, movement_id
 from mesh.config import Settings, database_url
 from shop.checkout.v1.checkout_pb2 import Order, OrderState
 from shop.type.v1.money_pb2 import Money
-from tests.shopmesh.audit.shop import DATABASES, make_tables
+from tests.shopmesh.audit.shop import DATABASES
 
 SKUS = 1000
 # Of each order's lines, which all cost the same.
-QUANTITIES = (1, 2, 1, 3)
-PRICE_MINOR, SHIPPING_MINOR, TAX_MINOR = 1000, 490, 283
-SUBTOTAL_MINOR = PRICE_MINOR * sum(QUANTITIES)
-TOTAL_MINOR = SUBTOTAL_MINOR + SHIPPING_MINOR + TAX_MINOR
-RECEIVED = 10_000_000
-_BATCH = 10_000
+_QUANTITIES = (1, 2, 1, 3)
+_PRICE_MINOR, _SHIPPING_MINOR, _TAX_MINOR = 1000, 490, 283
+_SUBTOTAL_MINOR = _PRICE_MINOR * sum(_QUANTITIES)
+_TOTAL_MINOR = _SUBTOTAL_MINOR + _SHIPPING_MINOR + _TAX_MINOR
+_BATCH = 5000
+_AT = "'2026-01-01 00:00:00'"
+_AMOUNTS = f"'EUR', {_SUBTOTAL_MINOR}, 0, {_SHIPPING_MINOR}, {_TAX_MINOR}, {_TOTAL_MINOR}"
+_AMOUNT_NAMES = "currency_code, subtotal_minor, discount_minor, shipping_minor, tax_minor, total_minor"
+_ID = "VARCHAR(160) CHARACTER SET ascii COLLATE ascii_bin"
 
-# Of ten orders, the first seven are paid, one was refunded, one was refused, one was declined.
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How some of the orders went: those whose number `n` fits `where`."""
+
+    where: str
+    states: tuple[str, ...]
+    reason: str
+    reservation: str
+    payment: str
+
+    @property
+    def was_paid(self) -> bool:
+        return "PAID" in self.states
+
+    @property
+    def saga(self) -> str:
+        return "DONE" if self.states[-1] == "PAID" else "UNDONE"
+
+
+# Of ten orders, seven are paid, one was refunded, one was refused, one was declined.
 _WAYS = (
-    ("n % 10 < 7", "DONE", ("RECEIVED", "RESERVED", "AUTHORIZED", "PAID"), "", "COMMITTED", "CAPTURED"),
-    (
+    Way("n % 10 < 7", ("RECEIVED", "RESERVED", "AUTHORIZED", "PAID"), "", "COMMITTED", "CAPTURED"),
+    Way(
         "n % 10 = 7",
-        "UNDONE",
         ("RECEIVED", "RESERVED", "AUTHORIZED", "PAID", "REFUNDED"),
         "REFUNDED_BY_OPERATOR",
         "RETURNED",
         "REFUNDED",
     ),
-    ("n % 10 = 8", "UNDONE", ("RECEIVED", "REJECTED"), "OUT_OF_STOCK", "REFUSED", ""),
-    ("n % 10 = 9", "UNDONE", ("RECEIVED", "RESERVED", "PAYMENT_FAILED"), "CARD_DECLINED", "RELEASED", "DECLINED"),
+    Way("n % 10 = 8", ("RECEIVED", "REJECTED"), "OUT_OF_STOCK", "REFUSED", ""),
+    Way("n % 10 = 9", ("RECEIVED", "RESERVED", "PAYMENT_FAILED"), "CARD_DECLINED", "RELEASED", "DECLINED"),
 )
-_AT = "'2026-01-01 00:00:00'"
-_AMOUNTS = f"'EUR', {SUBTOTAL_MINOR}, 0, {SHIPPING_MINOR}, {TAX_MINOR}, {TOTAL_MINOR}"
 
 
-class ManyOrders:
-    """A shop with `orders` orders: of 300,000, the ledger has 1,080,000 rows and one for each SKU."""
-
-    def __init__(self, settings: Settings, orders: int) -> None:
-        self._settings = settings
-        self._orders = orders
-
-    async def fill(self) -> None:
-        """Make the tables and fill them."""
-        await make_tables(self._settings)
-        await self._run("checkout", [*_make_numbers(self._orders), *_checkout()])
-        for name in DATABASES:
-            if name != "checkout":
-                await self._copy_numbers(name)
-        await self._run("psp", _psp())
-        await self._run("cart", _cart())
-        await self._run("inventory", _inventory())
-        await self._fill_ledger()
-
-    def _url(self, name: str) -> URL:
-        return database_url(self._settings, name)
-
-    async def _run(self, name: str, statements: Sequence[str]) -> None:
-        engine = create_async_engine(self._url(name), isolation_level="AUTOCOMMIT")
-        async with engine.connect() as connection:
-            for statement in statements:
-                await connection.execute(text(statement))
-        await engine.dispose()
-
-    async def _copy_numbers(self, name: str) -> None:
-        source = f"`{self._url('checkout').database}`.numbers"
-        await self._run(name, [f"CREATE TABLE numbers AS SELECT * FROM {source}"])
-
-    async def _fill_ledger(self) -> None:
-        engine = create_async_engine(self._url("inventory"))
-        async with engine.connect() as connection:
-            numbered = (await connection.execute(text("SELECT n, id FROM numbers WHERE n % 10 <= 7"))).all()
-            rows = _ledger([(row.n, row.id) for row in numbered])
-            while batch := list(islice(rows, _BATCH)):
-                await _insert_movements(connection, batch)
-            for statement in _STOCK:
-                await connection.execute(text(statement))
-            await connection.commit()
-        await engine.dispose()
+def ledger_rows(orders: int) -> int:
+    """How many rows the ledger of so many orders has: 1,081,000 of 300,000."""
+    return (7 + 2) * len(_QUANTITIES) * orders // 10 + SKUS
 
 
-def sku_of(n: int, line: int) -> str:
-    """The SKU of a line of the n-th order."""
-    return f"SKU-{(n * 7 + line * 131) % SKUS:04}"
+async def fill(settings: Settings, orders: int) -> None:
+    """Fill the databases, whose tables are empty; `orders` is a multiple of ten."""
+    for name in DATABASES:
+        await _run(settings, name, _numbers(orders))
+    await _run(settings, "checkout", [statement for way in _WAYS for statement in _checkout(way)])
+    await _run(settings, "psp", [_payments(way) for way in _WAYS if way.payment])
+    settled = f"INSERT INTO settlements (order_id, cart_id, create_time) SELECT id, cart_id, {_AT} FROM numbers"
+    await _run(settings, "cart", [f"{settled} WHERE {way.where}" for way in _WAYS if way.was_paid])
+    await _run(settings, "inventory", [statement for way in _WAYS for statement in _reservations(way)])
+    await _fill_ledger(settings)
+    await _run(settings, "inventory", _stock())
+    for name in DATABASES:
+        await _run(settings, name, ["DROP TABLE numbers"])
 
 
-def _sku(line: int) -> str:
-    return f"CONCAT('SKU-', LPAD((n * 7 + {line * 131}) % {SKUS}, 4, '0'))"
+async def _run(settings: Settings, name: str, statements: Iterable[str]) -> None:
+    engine = create_async_engine(database_url(settings, name), isolation_level="AUTOCOMMIT")
+    async with engine.connect() as connection:
+        for statement in statements:
+            await connection.execute(text(statement))
+    await engine.dispose()
 
 
-def _make_numbers(orders: int) -> list[str]:
-    clock = "LPAD(LOWER(HEX(CAST(0x0198c0de0000 AS UNSIGNED) + n * 50)), 12, '0')"
-    order_id = (
-        f"CONCAT(SUBSTR({clock}, 1, 8), '-', SUBSTR({clock}, 9), '-7', SUBSTR(MD5(n), 1, 3), '-8',"
-        " SUBSTR(MD5(n), 4, 3), '-', SUBSTR(MD5(n), 7, 12))"
+async def _fill_ledger(settings: Settings) -> None:
+    # Their keys are digests, which SQL cannot make.
+    insert = text(
+        "INSERT INTO movements (movement_id, sku, delta, reason, reservation_id, actor, create_time)"
+        f" VALUES (:key, :sku, :delta, :reason, :order_id, 'checkout', {_AT})"
     )
-    ascii_id = "VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin"
-    return [
-        f"CREATE TABLE numbers (n INT PRIMARY KEY, id {ascii_id}, cart_id {ascii_id}, key_id VARCHAR(160)"
-        " CHARACTER SET ascii COLLATE ascii_bin)",
-        f"INSERT INTO numbers SELECT seq, {order_id.replace('n * 50', 'seq * 50').replace('MD5(n)', 'MD5(seq)')},"
-        f" CONCAT('cart-', MD5(seq * 3)), CONCAT('cart:cart-', MD5(seq * 3), '/', MD5(seq * 5))"
-        f" FROM seq_1_to_{orders}",
-    ]
-
-
-def _checkout() -> list[str]:
-    statements = [
-        f"INSERT INTO order_keys SELECT key_id, id, 'f', {_AT} FROM numbers",
-        "CREATE TABLE ways (way INT PRIMARY KEY, state VARCHAR(64), reason VARCHAR(64), sequence INT, saga VARCHAR(64),"
-        " answer BLOB)",
-    ]
-    for way, (_, saga, states, reason, *_rest) in enumerate(_WAYS):
-        answered = states[-2] if states[-1] == "REFUNDED" else states[-1]
-        suffix = _answer(answered, "" if answered == "PAID" else reason).hex()
-        statements.append(
-            f"INSERT INTO ways VALUES ({way}, '{states[-1]}', '{reason}', {len(states)}, '{saga}', x'{suffix}')"
-        )
-    way = "CASE WHEN n % 10 < 7 THEN 0 ELSE n % 10 - 6 END"
-    joined = f"FROM numbers JOIN ways ON way = {way}"
-    statements += [
-        f"INSERT INTO orders ({', '.join(checkout.orders.columns.keys())}) SELECT id, key_id, state, reason, sequence,"
-        f" {_AMOUNTS}, cart_id, 1, '', 'DE', '10115', 'Chausseestr. 1', '', '[]', '', '', '',"
-        f" CASE WHEN {way} IN (0, 1) THEN CONCAT('pay-', MD5(n)) ELSE '' END, {_AT}, {_AT}, 'guest', 'checkout' {joined}",
-        f"INSERT INTO sagas (saga_id, state, epoch, owner, attempts, authorizations, last_error, fails_as_state,"
-        f" fails_as_reason, wish, stuck_reason, payment_token, create_time, update_time) SELECT id, saga, 1, '', 0, 0,"
-        f" '', '', '', '', '', '', {_AT}, {_AT} {joined}",
-        f"INSERT INTO answers SELECT key_id, id, CONCAT(x'0A24', CAST(id AS BINARY), answer) {joined}",
-        f"INSERT INTO invoices SELECT id, CONCAT('INV-', id), {_AMOUNTS}, {_AT} FROM numbers WHERE n % 10 <= 7",
-    ]
-    for where, _saga, states, reason, *_rest in _WAYS:
-        for sequence, state in enumerate(states, start=1):
-            why = reason if sequence == len(states) else ""
-            statements.append(
-                f"INSERT INTO order_events SELECT id, {sequence}, '{state}', '{why}', 'checkout', {_AT} FROM numbers"
-                f" WHERE {where}"
-            )
-            if state not in ("RECEIVED", "RESERVED", "AUTHORIZED"):
-                statements.append(
-                    f"INSERT INTO outbox SELECT id, {sequence}, '{state}', {_AT} FROM numbers WHERE {where}"
-                )
-    statements += [
-        f"INSERT INTO order_lines SELECT id, {_sku(line)}, 'A thing that is sold', {quantity}, {PRICE_MINOR},"
-        f" CASE WHEN n % 10 = 8 THEN 0 END FROM numbers"
-        for line, quantity in enumerate(QUANTITIES)
-    ]
-    return statements
-
-
-def _psp() -> list[str]:
-    return [
-        f"INSERT INTO payments SELECT id, CONCAT('pay-', MD5(n)), '{state}', 'EUR', {TOTAL_MINOR},"
-        f" {TOTAL_MINOR if state in ('CAPTURED', 'REFUNDED') else 0}, {TOTAL_MINOR if state == 'REFUNDED' else 0}, '',"
-        f" {_AT}, {_AT} FROM numbers WHERE {where}"
-        for where, _, _, _, _, state in _WAYS
-        if state
-    ]
-
-
-def _cart() -> list[str]:
-    return [f"INSERT INTO settlements SELECT id, cart_id, {_AT} FROM numbers WHERE n % 10 <= 7"]
-
-
-def _inventory() -> list[str]:
-    statements = [
-        f"INSERT INTO reservations ({', '.join(inventory.reservations.columns.keys())}) SELECT id, '{state}', 1, {_AT},"
-        f" {_AT}, id, {'NULL' if state == 'COMMITTED' else _AT} FROM numbers WHERE {where}"
-        for where, _, _, _, state, _ in _WAYS
-    ]
-    return statements + [
-        f"INSERT INTO reservation_lines SELECT id, {_sku(line)}, {quantity}, CASE WHEN n % 10 = 8 THEN 0 END FROM numbers"
-        for line, quantity in enumerate(QUANTITIES)
-    ]
-
-
-_SKUS = f"CONCAT('SKU-', LPAD(seq, 4, '0')) FROM seq_0_to_{SKUS - 1}"
-_STOCK = (
-    f"INSERT INTO movements SELECT CONCAT('adjust-', seq), CONCAT('SKU-', LPAD(seq, 4, '0')), {RECEIVED}, 'received', '',"
-    f" 'operator', {_AT}, NULL FROM seq_0_to_{SKUS - 1}",
-    f"INSERT INTO stock SELECT sku, SUM(delta), 0, {_AT} FROM movements GROUP BY sku",
-    f"INSERT INTO products SELECT CONCAT('SKU-', LPAD(seq, 4, '0')), 'Tea', 'tea', '', 'tea', 'EUR', {PRICE_MINOR}, 1,"
-    f" 'e', {_AT}, {_AT}, NULL FROM seq_0_to_{SKUS - 1}",
-)
+    engine = create_async_engine(database_url(settings, "inventory"), isolation_level="AUTOCOMMIT")
+    async with engine.connect() as connection:
+        numbered = await connection.execute(text("SELECT n, id FROM numbers WHERE n % 10 <= 7 ORDER BY n"))
+        rows = _ledger([(row.n, row.id) for row in numbered])
+        while batch := list(islice(rows, _BATCH)):
+            await connection.execute(insert, batch)
+    await engine.dispose()
 
 
 def _ledger(numbered: Sequence[tuple[int, str]]) -> Iterator[dict[str, Any]]:
     for n, order_id in numbered:
-        for line, quantity in enumerate(QUANTITIES):
-            sku = sku_of(n, line)
-            yield _movement(SALE, order_id, sku, -quantity)
-            if n % 10 == 7:
-                yield _movement(RETURN, order_id, sku, quantity)
+        for line, quantity in enumerate(_QUANTITIES):
+            sku = f"SKU-{(n * 7 + line * 131) % SKUS:04}"
+            for reason, delta in ((SALE, -quantity), (RETURN, quantity))[: 2 if n % 10 == 7 else 1]:
+                key = movement_id(reason, order_id, sku)
+                yield {"key": key, "sku": sku, "delta": delta, "reason": reason, "order_id": order_id}
 
 
-def _movement(reason: str, order_id: str, sku: str, delta: int) -> dict[str, Any]:
-    key = movement_id(reason, order_id, sku)
-    return {"id": key, "sku": sku, "delta": delta, "reason": reason, "reservation": order_id}
+def _sku(line: int) -> str:
+    """The SKU of a line of the n-th order, in SQL."""
+    return f"CONCAT('SKU-', LPAD((n * 7 + {line * 131}) % {SKUS}, 4, '0'))"
 
 
-async def _insert_movements(connection: AsyncConnection, rows: Sequence[dict[str, Any]]) -> None:
-    statement = f"INSERT INTO movements VALUES (:id, :sku, :delta, :reason, :reservation, 'checkout', {_AT}, NULL)"
-    await connection.execute(text(statement), rows)
-    await connection.commit()
+def _numbers(orders: int) -> list[str]:
+    """A table of orders by number, with ids that sort by time, and carts and keys that do not."""
+    clock = "LPAD(LOWER(HEX(1755000000000 + seq * 50)), 12, '0')"
+    digest = "MD5(seq)"
+    order_id = (
+        f"CONCAT(SUBSTR({clock}, 1, 8), '-', SUBSTR({clock}, 9), '-7', SUBSTR({digest}, 1, 3), '-8',"
+        f" SUBSTR({digest}, 4, 3), '-', SUBSTR({digest}, 7, 12))"
+    )
+    cart_id = "CONCAT('cart-', MD5(seq * 3))"
+    return [
+        f"CREATE TABLE numbers (n INT PRIMARY KEY, id {_ID}, cart_id {_ID}, key_id {_ID})",
+        (
+            f"INSERT INTO numbers SELECT seq, {order_id}, {cart_id}, CONCAT('cart:', {cart_id}, '/', MD5(seq * 5))"
+            f" FROM seq_1_to_{orders}"
+        ),
+    ]
 
 
-def _answer(state: str, reason: str) -> bytes:
+def _checkout(way: Way) -> Iterator[str]:
+    chosen = f"FROM numbers WHERE {way.where}"
+    state, sequence, paid = way.states[-1], len(way.states), int(way.was_paid)
+    yield f"INSERT INTO order_keys (key_id, order_id, fingerprint, create_time) SELECT key_id, id, 'f', {_AT} {chosen}"
+    yield (
+        f"INSERT INTO orders (order_id, key_id, state, reason, sequence, {_AMOUNT_NAMES}, cart_id, cart_version,"
+        " customer_id, country, postal_code, address, phone_number, promotion_codes, source, notes,"
+        " delivery_instructions, payment_id, create_time, update_time, created_by, updated_by)"
+        f" SELECT id, key_id, '{state}', '{way.reason}', {sequence}, {_AMOUNTS}, cart_id, 1, '', 'DE', '10115',"
+        f" 'Chausseestr. 1', '', '[]', '', '', '', IF({paid}, CONCAT('pay-', MD5(n)), ''), {_AT}, {_AT}, 'guest',"
+        f" 'checkout' {chosen}"
+    )
+    yield (
+        "INSERT INTO sagas (saga_id, state, epoch, owner, attempts, authorizations, last_error, fails_as_state,"
+        " fails_as_reason, wish, stuck_reason, payment_token, create_time, update_time)"
+        f" SELECT id, '{way.saga}', 1, '', 0, 0, '', '', '', '', '', '', {_AT}, {_AT} {chosen}"
+    )
+    answer = f"CONCAT(x'0A24', CAST(id AS BINARY), x'{_answer(way).hex()}')"
+    yield f"INSERT INTO answers (key_id, order_id, answer) SELECT key_id, id, {answer} {chosen}"
+    if way.was_paid:
+        names = f"order_id, invoice_number, {_AMOUNT_NAMES}, create_time"
+        yield f"INSERT INTO invoices ({names}) SELECT id, CONCAT('INV-', id), {_AMOUNTS}, {_AT} {chosen}"
+    for number, name in enumerate(way.states, start=1):
+        reason = way.reason if number == sequence else ""
+        yield (
+            "INSERT INTO order_events (order_id, sequence, state, reason, actor, create_time)"
+            f" SELECT id, {number}, '{name}', '{reason}', 'checkout', {_AT} {chosen}"
+        )
+    for line, quantity in enumerate(_QUANTITIES):
+        names = "order_id, sku, name, quantity, unit_minor, available"
+        values = f"id, {_sku(line)}, 'A thing that is sold', {quantity}, {_PRICE_MINOR}, {_available(way)}"
+        yield f"INSERT INTO order_lines ({names}) SELECT {values} {chosen}"
+
+
+def _payments(way: Way) -> str:
+    captured, refunded = _TOTAL_MINOR * way.was_paid, _TOTAL_MINOR * (way.payment == "REFUNDED")
+    return (
+        "INSERT INTO payments (payment_key, payment_id, state, currency_code, amount_minor, captured_minor,"
+        f" refunded_minor, behaviour, create_time, update_time) SELECT id, CONCAT('pay-', MD5(n)), '{way.payment}',"
+        f" 'EUR', {_TOTAL_MINOR}, {captured}, {refunded}, '', {_AT}, {_AT} FROM numbers WHERE {way.where}"
+    )
+
+
+def _reservations(way: Way) -> Iterator[str]:
+    ended = "NULL" if way.reservation == "COMMITTED" else _AT
+    yield (
+        "INSERT INTO reservations (reservation_id, state, epoch, expire_time, create_time, attempt, end_time)"
+        f" SELECT id, '{way.reservation}', 1, {_AT}, {_AT}, id, {ended} FROM numbers WHERE {way.where}"
+    )
+    for line, quantity in enumerate(_QUANTITIES):
+        yield (
+            "INSERT INTO reservation_lines (reservation_id, sku, quantity, available)"
+            f" SELECT id, {_sku(line)}, {quantity}, {_available(way)} FROM numbers WHERE {way.where}"
+        )
+
+
+def _available(way: Way) -> str:
+    return "0" if way.reservation == "REFUSED" else "NULL"
+
+
+def _stock() -> Iterator[str]:
+    sku, skus = "CONCAT('SKU-', LPAD(seq, 4, '0'))", f"FROM seq_0_to_{SKUS - 1}"
+    yield (
+        "INSERT INTO movements (movement_id, sku, delta, reason, reservation_id, actor, create_time)"
+        f" SELECT CONCAT('adjust-', seq), {sku}, 10000000, 'received', '', 'operator', {_AT} {skus}"
+    )
+    yield (
+        "INSERT INTO stock (sku, on_hand, held, update_time)"
+        f" SELECT sku, SUM(delta), 0, {_AT} FROM movements GROUP BY sku"
+    )
+    names = "sku, name, name_folded, description, category, currency_code, price_minor, weight_grams, etag"
+    yield (
+        f"INSERT INTO products ({names}, create_time, update_time)"
+        f" SELECT {sku}, 'Tea', 'tea', '', 'tea', 'EUR', {_PRICE_MINOR}, 1, 'e', {_AT}, {_AT} {skus}"
+    )
+
+
+def _answer(way: Way) -> bytes:
     """All of a stored answer that follows the order's id."""
+    state, reason = ("PAID", "") if way.was_paid else (way.states[-1], way.reason)
     order = Order(state=OrderState.Value(f"ORDER_STATE_{state}"), reason=reason, cart_id="c" * 36)
-    amounts = {"subtotal": SUBTOTAL_MINOR, "discount": 0, "shipping": SHIPPING_MINOR, "tax": TAX_MINOR}
-    for name, amount in {**amounts, "total": TOTAL_MINOR}.items():
+    amounts = {"subtotal": _SUBTOTAL_MINOR, "discount": 0, "shipping": _SHIPPING_MINOR, "tax": _TAX_MINOR}
+    for name, amount in {**amounts, "total": _TOTAL_MINOR}.items():
         getattr(order, name).CopyFrom(Money(currency_code="EUR", minor_units=amount))
-    for line, quantity in enumerate(QUANTITIES):
-        order.lines.add(sku=sku_of(0, line), name="A thing that is sold", quantity=quantity)
+    for quantity in _QUANTITIES:
+        order.lines.add(sku="SKU-0000", name="A thing that is sold", quantity=quantity)
     return order.SerializeToString(deterministic=True)

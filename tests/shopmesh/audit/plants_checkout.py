@@ -2,6 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 
+from sqlalchemy import Executable
+
 import checkout_service.tables as checkout
 from checkout_service.payments.intents import payment_intents
 from shop.checkout.v1.checkout_pb2 import Order
@@ -27,7 +29,7 @@ _SAGA_ROW = {
 }
 
 
-def _intent(payment_key: str, *, intent_id: str = "pi-1", amount_minor: int = _TOTAL) -> object:
+def _intent(payment_key: str, *, intent_id: str = "pi-1", amount_minor: int = _TOTAL) -> Executable:
     values = {"intent_id": intent_id, "currency_code": "EUR", "amount_minor": amount_minor, "create_time": _NOW}
     return added(payment_intents, payment_key=payment_key, **values)
 

@@ -34,7 +34,7 @@ def _moved(
     )
 
 
-STOCK = (
+COUNTERS = (
     Plant(
         "a stock counter changed by one",
         "inventory",
@@ -54,6 +54,9 @@ STOCK = (
         (("I1", "TEA", "available-negative"),),
         checked=False,
     ),
+)
+
+STOCK = (
     Plant(
         "a receipt lost from the ledger",
         "inventory",
@@ -274,4 +277,4 @@ CART = (
     ),
 )
 
-PLANTS = (*STOCK, *LEDGER, *RESERVATIONS, *BOOK, *CART)
+PLANTS = (*COUNTERS, *STOCK, *LEDGER, *RESERVATIONS, *BOOK, *CART)

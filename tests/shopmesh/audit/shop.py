@@ -15,6 +15,7 @@ import checkout_service.payments.tables as psp
 import checkout_service.tables as checkout
 import inventory_service.tables as inventory
 from checkout_service.payments.intents import payment_intents
+from checkout_service.saga import OWING, RESTING, SagaState
 from inventory_service.domain.stock import movement_id
 from mesh.config import Settings, database_url
 from mesh.db import Database, open_database
@@ -104,6 +105,8 @@ PARKED = Course(
     stuck="REFUND_REFUSED",
 )
 UNDER_WAY = Course(states=("RECEIVED", "RESERVED"), saga="AUTHORIZING", reservation="HELD")
+# The cart has not been told of the purchase, and nothing is on its way back after it was.
+_CLAIMED_IN = {state.value for state in set(SagaState) - RESTING - OWING}
 
 
 class Shop:
@@ -201,7 +204,7 @@ class Shop:
         self._order_rows(order_id, sku, course, quantity=quantity, key=key)
         if course.rests or course.was_paid:
             self.add(checkout.answers, key_id=key, order_id=order_id, answer=_answer(order_id, course, quantity))
-        elif not course.rests:
+        if course.saga in _CLAIMED_IN:
             self.add(checkout.cart_claims, cart_id=f"cart-{order_id}", order_id=order_id, ordered_version=0)
         if course.was_paid:
             self.add(checkout.invoices, order_id=order_id, invoice_number=f"INV-{order_id}", **_amounts(quantity))
