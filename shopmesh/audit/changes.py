@@ -1,8 +1,8 @@
 """The audit in increments: what changed since a checkpoint, and for every SKU its running total.
 
-What was written or moved since then is looked at row by row, with all that belongs to it, and so is what did not rest
-at the time. What nobody touched is taken as it was found: a row that is changed behind the services' back, and not its
-time, is left to the next whole audit.
+What was written or moved since then is looked at row by row, with all that belongs to it, and so are orders that do not
+rest and what was wrong before. What nobody touched is taken as it was found: a row that is changed behind the services'
+back, and not its time, is left to the next whole audit.
 """
 
 from collections import Counter

@@ -48,6 +48,7 @@ async def locked(shop: Shop, sku: str) -> AsyncIterator[Callable[[], Awaitable[N
 
 
 @pytest.mark.survives("thousand-in-flight")
+@pytest.mark.alone
 @pytest.mark.timeout(180)
 async def test_a_thousand_sagas_outlive_their_coordinator(mariadb_url: str, tmp_path: Path) -> None:
     urls = database_names(mariadb_url)

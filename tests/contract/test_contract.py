@@ -20,16 +20,11 @@ ROOT = Path(__file__).parents[2]
 CONFIG = resources.files("shop").joinpath("service_config.json").read_text()
 PLANNED = {
     "shop.cart.v1.CartService.MergeCarts",
-    "shop.checkout.v1.CheckoutService.CancelOrder",
     "shop.checkout.v1.CheckoutService.GetOrderMetrics",
     "shop.checkout.v1.CheckoutService.ListOrderEvents",
     "shop.checkout.v1.CheckoutService.ReceiveDeliveryEvent",
-    "shop.checkout.v1.CheckoutService.RefundOrder",
     "shop.checkout.v1.CheckoutService.UpdateOrder",
     "shop.checkout.v1.CheckoutService.WatchOrder",
-    "shop.checkout.v1.SagaService.AbortSaga",
-    "shop.checkout.v1.SagaService.ResolveSaga",
-    "shop.checkout.v1.SagaService.RetrySaga",
     "shop.inventory.v1.InventoryService.WatchStock",
 }
 

@@ -15,6 +15,7 @@ _SECONDS = 22.0
 _SEED = 5
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(300)
 async def test_whatever_the_nemesis_does_every_promise_holds_and_all_is_at_rest_soon_after(tmp_path: Path) -> None:
     options = Options(seconds=_SECONDS, seed=_SEED, customers=24, rate=8, folder=tmp_path / "run")

@@ -92,10 +92,10 @@ async def _run(settings: Settings, name: str, statements: Iterable[str]) -> None
 
 
 async def _fill_ledger(settings: Settings) -> None:
-    # Their keys are digests, which SQL cannot make.
+    # Their keys are digests, which SQL cannot make. The driver joins rows into one statement if all is parameters.
     insert = text(
         "INSERT INTO movements (movement_id, sku, delta, reason, reservation_id, actor, create_time)"
-        f" VALUES (:key, :sku, :delta, :reason, :order_id, 'checkout', {_AT})"
+        " VALUES (:key, :sku, :delta, :reason, :order_id, :actor, :at)"
     )
     engine = create_async_engine(database_url(settings, "inventory"), isolation_level="AUTOCOMMIT")
     async with engine.connect() as connection:
@@ -112,7 +112,8 @@ def _ledger(numbered: Sequence[tuple[int, str]]) -> Iterator[dict[str, Any]]:
             sku = f"SKU-{(n * 7 + line * 131) % SKUS:04}"
             for reason, delta in ((SALE, -quantity), (RETURN, quantity))[: 2 if n % 10 == 7 else 1]:
                 key = movement_id(reason, order_id, sku)
-                yield {"key": key, "sku": sku, "delta": delta, "reason": reason, "order_id": order_id}
+                row = {"key": key, "sku": sku, "delta": delta, "reason": reason, "order_id": order_id}
+                yield {**row, "actor": "checkout", "at": _AT.strip("'")}
 
 
 def _sku(line: int) -> str:
