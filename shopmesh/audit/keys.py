@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Iterator, Sequence
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 
 from google.protobuf.message import DecodeError
 from sqlalchemy import func, or_
@@ -15,7 +15,7 @@ from shopmesh.audit.books import Books, pages
 from shopmesh.audit.dossier import AnyRow, Cabinet
 from shopmesh.audit.findings import Fault, Finding, Invariant
 from shopmesh.audit.spans import Balance, Span, ahead, spans
-from shopmesh.audit.texts import Sheet, TextSelect, joined, read_spans, rows_as_text, sheet
+from shopmesh.audit.texts import IncompleteError, Sheet, TextSelect, joined, read_lines, rows_as_text, sheet
 
 _STATE_PREFIX = "ORDER_STATE_"
 
@@ -43,11 +43,10 @@ async def read_keys(database: Database, balance: Balance, *, set_aside: Collecti
     Answers the keys that need a closer look: those of orders `set_aside`, and those that have no like among orders.
     """
     suspects: list[str] = []
-    async for span, texts in ahead(spans(database, order_keys.c.key_id), partial(read_spans, database, _statements)):
-        if texts is not None:
+    async for span, sheets in ahead(spans(database, order_keys.c.key_id), partial(_read, database)):
+        if sheets is not None:
             # In a thread, so that the database works meanwhile.
-            keys, stored = map(sheet, texts)
-            suspects += await asyncio.to_thread(_take, keys, stored, balance, set_aside)
+            suspects += await asyncio.to_thread(_take, *sheets, balance, set_aside)
         else:
             for table in (order_keys, answers):
                 async for page in pages(database, table.c.key_id, span.has(table.c.key_id)):
@@ -68,12 +67,22 @@ def state_name(state: WireState.ValueType) -> str:
     return WireState.Name(state).removeprefix(_STATE_PREFIX)
 
 
-def _statements(span: Span) -> tuple[TextSelect, TextSelect]:
+async def _read(database: Database, span: Span) -> tuple[Sheet, Sheet] | None:
+    """Keys and answers; None for what cannot be read as text."""
+    try:
+        keys, stored = await read_lines(database, _statements(is_last=span.is_last), span)
+        return sheet(keys), sheet(stored)
+    except IncompleteError:
+        return None
+
+
+@cache
+def _statements(*, is_last: bool) -> tuple[TextSelect, TextSelect]:
     key, stored = order_keys.c, answers.c
     answer = joined(stored.key_id, "\t", stored.order_id, "\t", func.hex(stored.answer))
     return (
-        rows_as_text(joined(key.key_id, "\t", key.order_id), key.key_id, span),
-        rows_as_text(answer, stored.key_id, span),
+        rows_as_text(joined(key.key_id, "\t", key.order_id), key.key_id, is_last=is_last),
+        rows_as_text(answer, stored.key_id, is_last=is_last),
     )
 
 

@@ -5,20 +5,20 @@ from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
-from sqlalchemy import Row, case, func, or_, select
+from sqlalchemy import Row, bindparam, case, func, or_, select
 
 from inventory_service.domain.reservation import State
 from inventory_service.domain.stock import RETURN, SALE, movement_id
 from inventory_service.tables import movements, reservation_lines, reservations
-from mesh.db import BY_PRIMARY_KEY, Database
+from mesh.db import BY_PRIMARY_KEY, Database, Utc
 from shopmesh.audit.books import Books, pages, read
 from shopmesh.audit.dossier import Cabinet
 from shopmesh.audit.findings import Fault, Finding, Invariant
 from shopmesh.audit.spans import Balance, Span, ahead, spans
-from shopmesh.audit.texts import joined, read_spans, rows_as_text
+from shopmesh.audit.texts import IncompleteError, TextSelect, joined, read_lines, rows_as_text
 
 SPAN = 10_000
 _WORDS = 6
@@ -65,15 +65,10 @@ async def read_ledger(
     balance and in no sum: others that were written before them may not have come to light.
     """
     found = LedgerRead()
-    is_settled = case((_ROW.create_time < settled_before, "1"), else_="0")
-    # The reasons of people are their own words.
-    reason = case((_ROW.reservation_id > "", _ROW.reason), else_="")
-    words = (_ROW.movement_id, _ROW.sku, _ROW.delta, reason, is_settled)
-    line = joined(_ROW.reservation_id, *(part for word in words for part in ("\t", word)))
-    fetch = partial(read_spans, database, lambda span: [rows_as_text(line, _ROW.movement_id, span)])
-    async for span, texts in ahead(spans(database, _ROW.movement_id, size=SPAN), fetch):
+    fetch = partial(_read, database, settled_before=settled_before)
+    async for span, lines in ahead(spans(database, _ROW.movement_id, size=SPAN), fetch):
         # In a thread, so that the database works meanwhile.
-        if texts is None or not await asyncio.to_thread(_take, texts[0], balance, found, set_aside):
+        if lines is None or not await asyncio.to_thread(_take, lines, balance, found, set_aside):
             async for page in pages(database, _ROW.movement_id, span.has(_ROW.movement_id)):
                 found.suspects += page
             found.sums.update(await _sums(database, span, (), settled_before))
@@ -93,6 +88,25 @@ async def rows_caused_in(database: Database, those: Sequence[Span]) -> AsyncIter
     condition = or_(*(span.has(_ROW.reservation_id) for span in those))
     async for page in pages(database, _ROW.movement_id, condition):
         yield page
+
+
+async def _read(database: Database, span: Span, *, settled_before: datetime) -> list[str] | None:
+    """The rows' lines; None for what cannot be read as text."""
+    try:
+        (lines,) = await read_lines(database, [_statement(is_last=span.is_last)], span, settled_before=settled_before)
+    except IncompleteError:
+        return None
+    return lines
+
+
+@cache
+def _statement(*, is_last: bool) -> TextSelect:
+    is_settled = case((_ROW.create_time < bindparam("settled_before", type_=Utc()), "1"), else_="0")
+    # The reasons of people are their own words.
+    reason = case((_ROW.reservation_id > "", _ROW.reason), else_="")
+    words = (_ROW.movement_id, _ROW.sku, _ROW.delta, reason, is_settled)
+    line = joined(_ROW.reservation_id, *(part for word in words for part in ("\t", word)))
+    return rows_as_text(line, _ROW.movement_id, is_last=is_last)
 
 
 def _take(lines: Sequence[str], balance: Balance, found: LedgerRead, set_aside: Collection[str]) -> bool:

@@ -4,11 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
-from sqlalchemy import Column, Table, case, func, select
-from sqlalchemy.sql.elements import ColumnElement
+from sqlalchemy import Column, Table, bindparam, case, func, select
 
 from cart_service.service import KEYS_KEPT
 from cart_service.tables import settlements
@@ -17,7 +16,7 @@ from checkout_service.payments.tables import payments
 from checkout_service.tables import invoices, order_events, order_lines, orders, outbox, sagas
 from inventory_service.service.reservations import ENDED_KEPT
 from inventory_service.tables import reservation_lines, reservations
-from mesh.db import Database
+from mesh.db import Database, Utc
 from shopmesh.audit.books import Books, read, read_now
 from shopmesh.audit.plain import Age, Expected, Sheets, plain
 from shopmesh.audit.spans import Span, ahead, spans
@@ -92,12 +91,12 @@ class Sieve:
         return [piece for half in halves for piece in await self._read(half, now=now)]
 
     async def _sheets(self, span: Span, now: datetime) -> Sheets:
-        since = sagas.c.update_time
-        statements = _statements(span, old=since < now - ENDED_KEPT, ancient=since < now - KEYS_KEPT)
+        statements = _statements(is_last=span.is_last)
+        ages = {"old": now - ENDED_KEPT, "ancient": now - KEYS_KEPT}
         found: dict[str, Sheet] = {field.name: {} for field in fields(Sheets)}
 
         async def fill(database: Database, names: Sequence[str]) -> None:
-            lines = await read_lines(database, *(statements[name] for name in names))
+            lines = await read_lines(database, [statements[name] for name in names], span, **ages)
             found.update(zip(names, map(sheet, lines), strict=True))
 
         await asyncio.gather(*(fill(database, list(_KEYED[name])) for name, database in self._books.all().items()))
@@ -114,11 +113,13 @@ async def ids_in(books: Books, span: Span) -> set[str]:
     return found
 
 
-def _statements(span: Span, *, old: ColumnElement[bool], ancient: ColumnElement[bool]) -> dict[str, TextSelect]:
+@cache
+def _statements(*, is_last: bool) -> dict[str, TextSelect]:
     """What reads each sheet: see Sheets."""
     order, line, held, payment, intent = orders.c, order_lines.c, reservation_lines.c, payments.c, payment_intents.c
     event, told, saga = order_events.c, outbox.c, sagas.c
-    age = case((ancient, Age.ANCIENT), (old, Age.OLD), else_=Age.FRESH)
+    since = (saga.update_time < bindparam(age, type_=Utc()) for age in ("ancient", "old"))
+    age = case(*zip(since, (Age.ANCIENT, Age.OLD), strict=True), else_=Age.FRESH)
     standing = joined(order.state, " ", order.reason, " ", order.sequence)
     paid = joined(
         payment.currency_code, " ", payment.amount_minor, " ", payment.captured_minor, " ", payment.refunded_minor
@@ -133,13 +134,14 @@ def _statements(span: Span, *, old: ColumnElement[bool], ancient: ColumnElement[
         "reservations": _line(reservations.c.reservation_id, reservations.c.state),
     }
     key = {name: column for columns in _KEYED.values() for name, column in columns.items()}
+    happened = joined(event.sequence, " ", event.state, " ", event.reason)
     total = func.sum(line.quantity * line.unit_minor)
     return {
-        **{name: rows_as_text(words, key[name], span) for name, words in lines.items()},
-        "lines": groups_as_text(_goods(order_lines), line.order_id, span, total),
-        "held_lines": groups_as_text(_goods(reservation_lines), held.reservation_id, span),
-        "events": groups_as_text(joined(event.sequence, " ", event.state, " ", event.reason), event.order_id, span),
-        "outbox": groups_as_text(joined(told.sequence, " ", told.state), told.order_id, span),
+        **{name: rows_as_text(words, key[name], is_last=is_last) for name, words in lines.items()},
+        "lines": groups_as_text(_goods(order_lines), line.order_id, total, is_last=is_last),
+        "held_lines": groups_as_text(_goods(reservation_lines), held.reservation_id, is_last=is_last),
+        "events": groups_as_text(happened, event.order_id, is_last=is_last),
+        "outbox": groups_as_text(joined(told.sequence, " ", told.state), told.order_id, is_last=is_last),
     }
 
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from sqlalchemy import Column, ColumnElement, and_, select
+from sqlalchemy import Column, ColumnElement, and_, bindparam, select
 
 from mesh.db import Database
 from shopmesh.audit.books import read
@@ -24,9 +24,25 @@ class Span:
     after: str
     upto: str | None
 
+    @property
+    def is_last(self) -> bool:
+        """Whether it has no end."""
+        return self.upto is None
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """What a statement over `in_span` is executed with."""
+        return {"after": self.after} if self.upto is None else {"after": self.after, "upto": self.upto}
+
     def has(self, column: Column[Any]) -> ColumnElement[bool]:
         """The condition that the column's value lies in it."""
         return column > self.after if self.upto is None else and_(column > self.after, column <= self.upto)
+
+
+def in_span(column: Column[Any], *, is_last: bool) -> ColumnElement[bool]:
+    """The condition that the column's value lies in a span, for a statement that is built once for all of them."""
+    begins = column > bindparam("after", type_=column.type)
+    return begins if is_last else and_(begins, column <= bindparam("upto", type_=column.type))
 
 
 @dataclass(slots=True)

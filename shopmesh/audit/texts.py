@@ -5,7 +5,7 @@ value is NULL that must not be, or the text outgrows what a server puts into one
 number, and IncompleteError says so: whoever reads must look closer.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Select, func, select, text
@@ -17,7 +17,7 @@ from sqlalchemy.types import String
 
 from mesh.db import BY_PRIMARY_KEY, Database
 from shopmesh.audit.books import transact
-from shopmesh.audit.spans import Span
+from shopmesh.audit.spans import Span, in_span
 
 # A server's largest packet, by default.
 _LONGEST = 16 * 1024 * 1024
@@ -50,44 +50,33 @@ def _(element: joined, compiler: SQLCompiler, **kw: Any) -> str:
     return f"({' || '.join(compiler.process(clause, **kw) for clause in element.clauses)})"
 
 
-def rows_as_text(line: joined, column: Column[Any], span: Span) -> TextSelect:
-    """The rows of the column's table that lie in the span: their number, and their lines as one text."""
+def rows_as_text(line: joined, column: Column[Any], *, is_last: bool) -> TextSelect:
+    """The rows of the column's table that lie in a span, the last or another: their number, and their lines as text."""
     statement = select(func.count(), func.aggregate_strings(line, "\n")).select_from(column.table)
-    return statement.where(span.has(column)).with_hint(column.table, BY_PRIMARY_KEY, "mysql")
+    return statement.where(in_span(column, is_last=is_last)).with_hint(column.table, BY_PRIMARY_KEY, "mysql")
 
 
-def groups_as_text(words: joined, column: Column[Any], span: Span, *first: ColumnElement[Any]) -> TextSelect:
+def groups_as_text(words: joined, column: Column[Any], *first: ColumnElement[Any], is_last: bool) -> TextSelect:
     """As `rows_as_text`, one line for all rows of a key: what `first` sums up, and their words with commas between."""
     summed = [part for total in first for part in (total, "\t")]
-    line = joined(column, "\t", *summed, func.aggregate_strings(words, ","))
-    table = column.table
-    groups = (
-        select(line.label("line")).where(span.has(column)).group_by(column).with_hint(table, BY_PRIMARY_KEY, "mysql")
-    )
-    lines = groups.subquery()
+    line = joined(column, "\t", *summed, func.aggregate_strings(words, ",")).label("line")
+    groups = select(line).where(in_span(column, is_last=is_last)).group_by(column)
+    lines = groups.with_hint(column.table, BY_PRIMARY_KEY, "mysql").subquery()
     return select(func.count(), func.aggregate_strings(lines.c.line, "\n")).select_from(lines)
 
 
-async def read_lines(database: Database, *statements: TextSelect) -> list[list[str]]:
-    """Run statements of `rows_as_text` and answer the lines of each. Raises IncompleteError, UnreadableError."""
+async def read_lines(
+    database: Database, statements: Sequence[TextSelect], span: Span, **parameters: object
+) -> list[list[str]]:
+    """Run statements over the span and answer the lines of each. Raises IncompleteError, UnreadableError."""
+    values = {**span.parameters, **parameters}
 
     async def body(connection: AsyncConnection) -> list[Any]:
         if database.dialect != "sqlite":
             await connection.execute(_LONG_TEXTS)
-        return [(await connection.execute(statement)).one() for statement in statements]
+        return [(await connection.execute(statement, values)).one() for statement in statements]
 
     return [_lines(count, lines) for count, lines in await transact(database, body)]
-
-
-async def read_spans(
-    database: Database, statements: Callable[[Span], Sequence[TextSelect]], span: Span
-) -> list[list[str]] | None:
-    """The lines of each statement for a span; None if not every row can be read as text, of a key and a rest."""
-    try:
-        found = await read_lines(database, *statements(span))
-    except IncompleteError:
-        return None
-    return found if all("\t" in line for lines in found for line in lines) else None
 
 
 def sheet(lines: Sequence[str]) -> Sheet:
