@@ -149,7 +149,7 @@ class Engine:
         return await self._waited_for(self._answers, order_id, wait_s)
 
     async def end(self, order_id: str, *, wait_s: float) -> Order | None:
-        """The order once nothing can follow any more. None when that takes longer."""
+        """The order once nothing can follow any more, unless by a person. None when that takes longer."""
         return await self._waited_for(self._ends, order_id, wait_s)
 
     async def _waited_for(self, waiters: _Waiters, order_id: str, wait_s: float) -> Order | None:
@@ -276,7 +276,7 @@ class Engine:
         settled = saga.state is not SagaState.SETTLING or saga.attempts > 0
         if pending or (order.state in ANSWERING and settled):
             _answer(self._answers, order)
-        if order.state in ENDED:
+        if order.state in ENDED or saga.is_parked:
             _answer(self._ends, order)
 
     async def _recover(self) -> None:

@@ -153,8 +153,8 @@ class CheckoutService:
     ) -> Order:
         """Undo an order before it is shipped: durable when this returns, idempotent.
 
-        Answers the order at its end, CANCELLED or, once its stock was sold, REFUNDED; as it stands when that takes
-        longer than the caller waits. Raises ORDER_NOT_FOUND, ORDER_SHIPPED, ORDER_ENDED.
+        Answers the order at its end, CANCELLED or, once its stock was sold, REFUNDED; as it stands when only a person
+        can help or that takes longer than the caller waits. Raises ORDER_NOT_FOUND, ORDER_SHIPPED, ORDER_ENDED.
         """
         await self.get_order(caller, order_id)
         entry = self._entry(LogKind.CANCEL, order_id, request_id, actor=caller.subject or GUEST, reason=reason)
@@ -176,6 +176,8 @@ class CheckoutService:
             self._engine.adopt(course)
         self._engine.wake()
         order = course.order
+        if course.saga.is_parked:
+            return order
         while order.state not in ENDED and (left_s := ends_at - asyncio.get_running_loop().time()) > 0:
             if self._engine.drives(order.order_id):
                 ended = await self._engine.end(order.order_id, wait_s=min(left_s, _LOOK_EVERY_S * 10))
