@@ -167,7 +167,8 @@ class Node:
 
     async def _drain(self, host: Host) -> None:
         """What gRPC's server does: give calls a moment, then cancel them."""
-        serving = [task for flight in host.flights for _, task in flight.serving]
+        # A request that was doubled may be served elsewhere too, perhaps by the dead.
+        serving = [task for flight in host.flights for server, task in flight.serving if server is host]
         if serving:
             await asyncio.wait(serving, timeout=_GRACE_S)
         for task in serving:

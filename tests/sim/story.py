@@ -22,6 +22,7 @@ _ALWAYS = (
     "database",
     "quiet",
     "commits lost",
+    "logs",
 )
 
 
@@ -33,7 +34,7 @@ def tell(result: Result, *, whole: bool = False) -> str:
     relevant = [event for event in result.events if _is_relevant(event, concerned)]
     lines = [
         headline(result),
-        f"  the last of {len(relevant)} events about {', '.join(concerned) or 'all'}:",
+        f"  the last of {len(relevant)} events about {', '.join(concerned) or 'faults'}:",
         *(f"  {_told(event)}" for event in relevant[-_MOST_EVENTS:]),
     ]
     return "\n".join(lines)
@@ -50,7 +51,7 @@ def headline(result: Result) -> str:
 
 
 def _is_relevant(event: Event, concerned: list[str]) -> bool:
-    if not concerned or any(event.what.startswith(word) or word in event.what for word in _ALWAYS):
+    if any(word in event.what for word in _ALWAYS):
         return True
     text = event.what + _searchable(event.detail)
     return any(name in text for name in concerned)
@@ -67,7 +68,7 @@ def _searchable(detail: Any) -> str:
 
 def _told(event: Event) -> str:
     """The event, with the readable part of what it carries."""
-    if isinstance(event.detail, list):
+    if event.what.startswith("commit "):
         verbs = " ".join(sql for sql, _ in event.detail)
         tables = re.findall(r"(INSERT INTO|UPDATE|DELETE FROM) (\w+)", verbs)
         return f"{event}: {', '.join(f'{verb.split()[0].lower()} {table}' for verb, table in tables)}"
