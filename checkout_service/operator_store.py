@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import case, func, select, update
+from sqlalchemy import bindparam, case, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from checkout_service.saga import OPERATOR, OWING, Course, SagaState
@@ -15,6 +15,30 @@ from mesh.db import BY_PRIMARY_KEY, db_now
 
 # A resting saga has no owner, and everything sorts behind nothing; said like this, an index finds the few.
 _IS_OPEN = sagas.c.owner > ""
+
+_OPEN_BY_STATE = (
+    select(
+        sagas.c.state,
+        func.count().label("number"),
+        func.min(sagas.c.create_time).label("oldest"),
+        func.sum(case((sagas.c.owner == OPERATOR, 1), else_=0)).label("parked"),
+        func.sum(case((sagas.c.attempts > 0, 1), else_=0)).label("unknown"),
+    )
+    .where(_IS_OPEN)
+    .group_by(sagas.c.state)
+)
+_OWED = (
+    select(orders.c.currency_code, func.sum(orders.c.total_minor).label("owed"))
+    .select_from(sagas.join(orders, orders.c.order_id == sagas.c.saga_id))
+    .where(_IS_OPEN, sagas.c.state.in_(sorted(OWING)))
+    .group_by(orders.c.currency_code)
+)
+_CHECKS_DUE = (
+    select(sagas.c.saga_id)
+    .where(sagas.c.check_time <= db_now(), sagas.c.owner == "")
+    .order_by(sagas.c.check_time)
+    .limit(bindparam("most"))
+)
 
 
 async def list_sagas(
@@ -59,27 +83,8 @@ class OpenSagas:
 
 async def count_open(connection: AsyncConnection) -> OpenSagas:
     """Count the sagas that do not rest. Costs what they are many, however many rest."""
-    parked = case((sagas.c.owner == OPERATOR, 1), else_=0)
-    unknown = case((sagas.c.attempts > 0, 1), else_=0)
-    rows = (
-        await connection.execute(
-            select(
-                sagas.c.state,
-                func.count().label("number"),
-                func.min(sagas.c.create_time).label("oldest"),
-                func.sum(parked).label("parked"),
-                func.sum(unknown).label("unknown"),
-            )
-            .where(_IS_OPEN)
-            .group_by(sagas.c.state)
-        )
-    ).all()
-    owed = await connection.execute(
-        select(orders.c.currency_code, func.sum(orders.c.total_minor).label("owed"))
-        .select_from(sagas.join(orders, orders.c.order_id == sagas.c.saga_id))
-        .where(_IS_OPEN, sagas.c.state.in_(sorted(OWING)))
-        .group_by(orders.c.currency_code)
-    )
+    rows = (await connection.execute(_OPEN_BY_STATE)).all()
+    owed = await connection.execute(_OWED)
     return OpenSagas(
         by_state={row.state: row.number for row in rows},
         oldest=min((row.oldest for row in rows), default=None),
@@ -91,13 +96,7 @@ async def count_open(connection: AsyncConnection) -> OpenSagas:
 
 async def read_checks_due(connection: AsyncConnection, limit: int) -> list[Course]:
     """At most `limit` sagas at rest whose payments are to be checked now, the longest due first."""
-    rows = await connection.execute(
-        select(sagas.c.saga_id)
-        .where(sagas.c.check_time <= db_now(), sagas.c.owner == "")
-        .order_by(sagas.c.check_time)
-        .limit(limit)
-    )
-    saga_ids = [row.saga_id for row in rows]
+    saga_ids = list((await connection.execute(_CHECKS_DUE, {"most": limit})).scalars())
     return await read_courses(connection, saga_ids) if saga_ids else []
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, func, or_, select, tuple_, update
+from sqlalchemy import bindparam, delete, func, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from checkout_service.domain import OrderState
@@ -17,6 +17,27 @@ from mesh.db import insert_if_absent, now
 
 _RELAY = "outbox"
 _COUNTED_AT_MOST = 100_000
+
+_TAKE = (
+    update(relays)
+    .where(relays.c.name == _RELAY, or_(relays.c.owner == bindparam("me"), relays.c.lease_until < bindparam("at")))
+    .values(owner=bindparam("me"), lease_until=bindparam("ends"))
+)
+_OWNER = select(relays.c.owner).where(relays.c.name == _RELAY)
+_UNSENT = (
+    select(outbox, order_events.c.reason, order_events.c.actor)
+    .select_from(
+        # An outer join reads the outbox first, whatever the optimizer thinks of an almost empty table.
+        outbox.outerjoin(
+            order_events,
+            (order_events.c.order_id == outbox.c.order_id) & (order_events.c.sequence == outbox.c.sequence),
+        )
+    )
+    .order_by(outbox.c.order_id, outbox.c.sequence)
+    .limit(bindparam("most"))
+)
+_COUNTED = select(outbox.c.create_time).limit(_COUNTED_AT_MOST).subquery()
+_BACKLOG = select(func.count(), func.min(_COUNTED.c.create_time)).select_from(_COUNTED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,17 +68,11 @@ class Backlog:
 async def take_relay(connection: AsyncConnection, owner: str, lasts: timedelta) -> bool:
     """Take or keep the one relay's lease, to last that much longer from now. Answers whether `owner` has it."""
     at = await now(connection)
-    statement = (
-        update(relays)
-        .where(relays.c.name == _RELAY, or_(relays.c.owner == owner, relays.c.lease_until < at))
-        .values(owner=owner, lease_until=at + lasts)
-    )
-    if (await connection.execute(statement)).rowcount:
+    if (await connection.execute(_TAKE, {"me": owner, "at": at, "ends": at + lasts})).rowcount:
         return True
     # The first relay of all, and the first after one that gave the lease up.
     await insert_if_absent(connection, relays, [{"name": _RELAY, "owner": owner, "lease_until": at + lasts}])
-    standing = await connection.execute(select(relays.c.owner).where(relays.c.name == _RELAY))
-    return bool(standing.scalar_one() == owner)
+    return bool((await connection.execute(_OWNER)).scalar_one() == owner)
 
 
 async def end_relay(connection: AsyncConnection, owner: str) -> None:
@@ -67,17 +82,7 @@ async def end_relay(connection: AsyncConnection, owner: str) -> None:
 
 async def read_outbox(connection: AsyncConnection, limit: int) -> list[OrderEvent]:
     """At most `limit` unsent events, each order's in the order of their sequence."""
-    # An outer join reads the outbox first, whatever the optimizer thinks of an almost empty table.
-    source = outbox.outerjoin(
-        order_events,
-        (order_events.c.order_id == outbox.c.order_id) & (order_events.c.sequence == outbox.c.sequence),
-    )
-    rows = await connection.execute(
-        select(outbox, order_events.c.reason, order_events.c.actor)
-        .select_from(source)
-        .order_by(outbox.c.order_id, outbox.c.sequence)
-        .limit(limit)
-    )
+    rows = await connection.execute(_UNSENT, {"most": limit})
     return [
         OrderEvent(
             order_id=row.order_id,
@@ -101,7 +106,5 @@ async def delete_sent(connection: AsyncConnection, sent: Sequence[OrderEvent]) -
 async def measure_backlog(connection: AsyncConnection) -> Backlog:
     """How much waits to be sent, and for how long."""
     at = await now(connection)
-    unsent = select(outbox.c.create_time).limit(_COUNTED_AT_MOST).subquery()
-    row = (await connection.execute(select(func.count(), func.min(unsent.c.create_time)).select_from(unsent))).one()
-    count, oldest = row
+    count, oldest = (await connection.execute(_BACKLOG)).one()
     return Backlog(count, max(at - oldest, timedelta()) if oldest is not None else timedelta())

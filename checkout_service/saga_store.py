@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, select, update
+from sqlalchemy import Row, bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from checkout_service.domain import ANNOUNCED, ANSWERING, Order, OrderState, sources_of
@@ -29,6 +29,16 @@ from mesh.errors import Failure, Kind, PoisonError
 
 # Serializes an order as the contract's message, the answer that its key repeats for ever.
 Encode = Callable[[Order], bytes]
+
+_BY_ID = select(sagas).where(sagas.c.saga_id.in_(bindparam("saga_ids", expanding=True)))
+_LOCKED = (
+    select(sagas.c.saga_id, sagas.c.epoch, sagas.c.owner, sagas.c.state, sagas.c.wish, sagas.c.update_time)
+    .where(sagas.c.saga_id.in_(bindparam("saga_ids", expanding=True)))
+    .order_by(sagas.c.saga_id)
+    .with_for_update()
+    .with_hint(sagas, BY_PRIMARY_KEY, "mysql")
+)
+_WISHED = select(sagas.c.saga_id).where(sagas.c.saga_id.in_(bindparam("saga_ids", expanding=True)), sagas.c.wish != "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +69,7 @@ class Standing:
 
 async def lock_sagas(connection: AsyncConnection, saga_ids: Iterable[str]) -> dict[str, Standing]:
     """Lock sagas in the order of their ids, and tell how they stand. Nobody moves them until the transaction ends."""
-    rows = await connection.execute(
-        select(sagas.c.saga_id, sagas.c.epoch, sagas.c.owner, sagas.c.state, sagas.c.wish, sagas.c.update_time)
-        .where(sagas.c.saga_id.in_(sorted(set(saga_ids))))
-        .order_by(sagas.c.saga_id)
-        .with_for_update()
-        .with_hint(sagas, BY_PRIMARY_KEY, "mysql")
-    )
+    rows = await connection.execute(_LOCKED, {"saga_ids": sorted(set(saga_ids))})
     return {row.saga_id: Standing(row.epoch, row.owner, row.state, Wish(row.wish), row.update_time) for row in rows}
 
 
@@ -94,13 +98,12 @@ async def set_wish(connection: AsyncConnection, saga_id: str, wish: Wish) -> Non
 
 async def read_wishes(connection: AsyncConnection, saga_ids: Sequence[str]) -> set[str]:
     """Those of the sagas that somebody wants undone."""
-    statement = select(sagas.c.saga_id).where(sagas.c.saga_id.in_(sorted(set(saga_ids))), sagas.c.wish != "")
-    return {row.saga_id for row in await connection.execute(statement)}
+    return set((await connection.execute(_WISHED, {"saga_ids": sorted(set(saga_ids))})).scalars())
 
 
 async def read_courses(connection: AsyncConnection, saga_ids: Sequence[str]) -> list[Course]:
     """The sagas of these ids with their orders."""
-    rows = await connection.execute(select(sagas).where(sagas.c.saga_id.in_(sorted(set(saga_ids)))))
+    rows = await connection.execute(_BY_ID, {"saga_ids": sorted(set(saga_ids))})
     found = [_saga(row) for row in rows]
     by_id = await read_orders(connection, [saga.saga_id for saga in found])
     return [Course(saga, by_id[saga.saga_id]) for saga in found]

@@ -9,11 +9,25 @@ import contextlib
 import sqlite3
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, DateTime, String, Table, Text, Update, case, event, literal, select, text, update
+from sqlalchemy import (
+    ColumnElement,
+    DateTime,
+    Executable,
+    String,
+    Table,
+    Text,
+    Update,
+    case,
+    event,
+    literal,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.dialects import mysql, sqlite
 from sqlalchemy.engine import URL, Dialect
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, OperationalError, ProgrammingError
@@ -112,12 +126,15 @@ async def insert_if_absent(connection: AsyncConnection, table: Table, rows: Sequ
     """
     if not rows:
         return
-    if connection.dialect.name == "sqlite":
-        statement: Any = sqlite.insert(table).on_conflict_do_nothing(index_elements=list(table.primary_key.columns))
-    else:
-        first = next(iter(table.primary_key.columns))
-        statement = mysql.insert(table).on_duplicate_key_update({first.name: first})
-    await connection.execute(statement, list(rows))
+    await connection.execute(_insert_if_absent(table, connection.dialect.name), list(rows))
+
+
+@cache
+def _insert_if_absent(table: Table, dialect: str) -> Executable:
+    if dialect == "sqlite":
+        return sqlite.insert(table).on_conflict_do_nothing(index_elements=list(table.primary_key.columns))
+    first = next(iter(table.primary_key.columns))
+    return mysql.insert(table).on_duplicate_key_update({first.name: first})
 
 
 def set_by_key(table: Table, key: ColumnElement[str], changes: Mapping[str, Mapping[str, Any]], **same: Any) -> Update:

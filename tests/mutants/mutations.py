@@ -273,7 +273,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "take-over-without-a-new-epoch",
         "the process that was thought dead goes on moving its sagas",
         "checkout_service/lease_store.py",
-        "            .values(owner=owner, epoch=sagas.c.epoch + 1, next_attempt_time=None)\n",
-        "            .values(owner=owner, epoch=sagas.c.epoch, next_attempt_time=None)\n",
+        "epoch=sagas.c.epoch + 1, next_attempt_time=None)\n",
+        "epoch=sagas.c.epoch, next_attempt_time=None)\n",
     ),
 )

@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -23,9 +23,9 @@ _GOOD = ("tok_ok", "tok_webhook_twice")
 _ENDED = (OrderState.PAID, OrderState.REJECTED, OrderState.PAYMENT_FAILED, OrderState.CANCELLED, OrderState.REFUNDED)
 
 
-async def violations(folder: Path, notes: Notes, published: Sequence[Event]) -> list[str]:
-    """Everything that is wrong, a sentence each, naming who it is wrong with."""
-    found = [f"scandal: {scandal}" for scandal in notes.scandals]
+async def violations(folder: Path, notes: Notes, published: Sequence[Event], moves: Iterable[str]) -> list[str]:
+    """Everything that is wrong, a sentence each, naming who it is wrong with; `moves` of sagas were seen to be."""
+    found = [f"scandal: {scandal}" for scandal in notes.scandals] + [f"ownership: {move}" for move in moves]
     found += await _audited(folder, notes)
     with opened(folder, "checkout") as checkout, opened(folder, "inventory") as inventory:
         found += _left_hanging(checkout)
@@ -33,6 +33,7 @@ async def violations(folder: Path, notes: Notes, published: Sequence[Event]) -> 
         found += _not_undone(checkout, notes)
         found += _wrongly_told(checkout, published)
         found += _miscounted(inventory, notes)
+        found += _not_given_back(inventory, notes)
     return found
 
 
@@ -107,6 +108,13 @@ def _miscounted(inventory: sqlite3.Connection, notes: Notes) -> Iterator[str]:
             yield f"ledger: the adjustment {key} is {entry}, asked for was {(sku, delta)}"
     for one, entry in ledger.items():
         yield f"ledger: nobody asked for the adjustment {one} of {entry}"
+
+
+def _not_given_back(inventory: sqlite3.Connection, notes: Notes) -> Iterator[str]:
+    """What was given back for good is neither held nor sold."""
+    for deal, state in inventory.execute("SELECT reservation_id, state FROM reservations"):
+        if deal in notes.given_back and state in ("HELD", "COMMITTED"):
+            yield f"barrier: the deal {deal} was given back and is {state}"
 
 
 class opened:  # noqa: N801 - reads as a function

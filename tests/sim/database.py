@@ -20,6 +20,7 @@ from sqlalchemy.dialects.sqlite.aiosqlite import SQLiteDialect_aiosqlite
 
 from tests.sim.log import Log
 from tests.sim.loop import LIFE, Life
+from tests.sim.witness import Witness
 
 NAMES = ("inventory", "cart", "checkout", "psp")
 # As long as SQLite's busy_timeout lets a writer wait in production.
@@ -55,6 +56,7 @@ class Storage:
         self.now = now
         self.faults: DatabaseFaults | None = None
         self.connections: list[Connection] = []
+        self.witness = Witness()
         self._rng = rng
         self._writers = {name: WriterLock(rng) for name in NAMES}
 
@@ -159,6 +161,8 @@ class Connection(aiosqlite.Connection):
     async def _connect(self) -> "Connection":
         await self._storage.take_time()
         self._connection = self._connector()
+        if self.database == "checkout":
+            self._storage.witness.watch(self._connection, "" if self.life is None else self.life.name)
         return self
 
     async def create_function(self, name: str, num_params: int, func: Any, deterministic: bool = False) -> None:  # noqa: ARG002, FBT001, FBT002

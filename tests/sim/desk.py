@@ -73,6 +73,8 @@ class Notes:
     # Orders whose payment a webhook confirmed, and orders that somebody was promised to be undone.
     confirmed: set[str] = field(default_factory=set)
     undone: dict[str, str] = field(default_factory=dict)
+    # Deals of the partner's for which nothing may be held or sold any more.
+    given_back: set[str] = field(default_factory=set)
     # Nothing went wrong at any time, so nothing may be blamed for how an order ended.
     is_calm: bool = False
     # What nobody should ever be told.

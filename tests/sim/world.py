@@ -19,6 +19,8 @@ import inventory_service.app
 from cart_service.config import CartSettings
 from checkout_service.config import CheckoutSettings
 from inventory_service.config import InventorySettings
+from mesh.auth import ServiceCredential
+from mesh.clock import Clock
 from mesh.config import Settings
 from shopmesh.parts import service_config
 from tests.sim import check
@@ -29,6 +31,7 @@ from tests.sim.faults import Faults
 from tests.sim.log import Event, Log
 from tests.sim.loop import LIFE, Loop, StuckError
 from tests.sim.node import Fleet, Node, Site
+from tests.sim.partner import Partner
 from tests.sim.people import WEBHOOK_SECRET, Customer, Operator, ask_for_the_end
 from tests.sim.profiles import MIX, PROFILES, Profile
 from tests.sim.seal import BEGINNING, Seal, sealed
@@ -152,6 +155,9 @@ class World:
         self._waits_for_checks = world.random() < _WAITING_FOR_CHECKS
         self._noise_s = lasts_s + world.uniform(*_NOISE_S)
         self._operator = Operator(draw(seed, "operator"), self.desk, stock, lasts_s=lasts_s)
+        credential = ServiceCredential("partner", _SECRET, clock=Clock(now=self.now))
+        metadata = credential.metadata()
+        self._partner = Partner(draw(seed, "partner"), self.desk, list(stock), metadata, lasts_s=lasts_s)
         names = [f"customer-{n}" for n in range(1, world.randint(*profile.customers) + 1)]
         self._customers = [Customer(one, draw(seed, one), self.desk, list(stock), lasts_s=lasts_s) for one in names]
 
@@ -178,6 +184,7 @@ class World:
         self.faults.begin(self.fleet)
         async with asyncio.TaskGroup() as people:
             people.create_task(self._operator.run())
+            people.create_task(self._partner.run())
             for customer in self._customers:
                 people.create_task(customer.run())
             await asyncio.sleep(self._noise_s)
@@ -191,6 +198,7 @@ class World:
         if not await self._until(lambda: len(self.fleet.living()) == len(self.fleet.nodes)):
             return [f"stuck: {node.name} does not come back, {node.under_way()}" for node in self.fleet.nodes]
         async with asyncio.TaskGroup() as asking:
+            asking.create_task(self._partner.end())
             for wish in self.desk.notes.wishes:
                 asking.create_task(ask_for_the_end(self.desk, wish))
         await self._until(lambda: check.work_left(self._folder, checks=self._waits_for_checks) == 0)
@@ -201,7 +209,9 @@ class World:
             except TimeoutError:
                 return [f"stuck: {node.name} does not stop, {node.under_way()}"]
         left = [f"leak: {node.name} leaves {left}" for node in self.fleet.nodes for left in node.leaves()]
-        return left + await check.violations(self._folder, self.desk.notes, self.stream.published)
+        return left + await check.violations(
+            self._folder, self.desk.notes, self.stream.published, self.storage.witness.wrong
+        )
 
     async def _until(self, condition: Any) -> bool:
         give_up_at = self.loop.time() + _REST_WITHIN_S
