@@ -28,6 +28,7 @@ def _one(name: str, harm: str, path: str, old: str, new: str, *, hunter: str = "
 
 
 _BOOK = "inventory_service/domain/book.py"
+_SCHEMA = "inventory_service/migrations/versions/0001_catalogue_and_stock.py"
 _SAGA = "checkout_service/saga.py"
 _SAGA_STORE = "checkout_service/saga_store.py"
 
@@ -72,12 +73,14 @@ MUTATIONS: tuple[Mutation, ...] = (
         "    if row.owner == before.owner and row.state == before.state:\n",
         "    if row.owner == before.owner:\n",
     ),
-    _one(
+    Mutation(
         "batch-mates-see-the-same-stock",
         "the last unit is sold to everybody in the batch",
-        _BOOK,
-        "            self._shelves[line.sku].held += sign * line.quantity\n",
-        "",
+        (
+            Edit(_BOOK, "            self._shelves[line.sku].held += sign * line.quantity\n", ""),
+            # The second line would hold: a batch that the CHECK refuses is split until each stands alone.
+            Edit(_SCHEMA, '        sa.CheckConstraint("on_hand >= held", name="stock_available"),\n', ""),
+        ),
     ),
     _one(
         "sum-per-line",

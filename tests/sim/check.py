@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -27,10 +28,17 @@ async def violations(folder: Path, notes: Notes, published: Sequence[Event], mov
     """Everything that is wrong, a sentence each, naming who it is wrong with; `moves` of sagas were seen to be."""
     found = [f"scandal: {scandal}" for scandal in notes.scandals] + [f"ownership: {move}" for move in moves]
     found += await _audited(folder, notes)
-    with opened(folder, "checkout") as checkout, opened(folder, "inventory") as inventory:
+    with (
+        opened(folder, "checkout") as checkout,
+        opened(folder, "inventory") as inventory,
+        opened(folder, "cart") as cart,
+    ):
         found += _left_hanging(checkout)
         found += _wrongly_paid(checkout, notes)
         found += _not_undone(checkout, notes)
+        found += _not_given_up(folder, checkout)
+        found += _bought_twice(checkout)
+        found += _not_in_cart(checkout, cart)
         found += _wrongly_told(checkout, published)
         found += _miscounted(inventory, notes)
         found += _not_given_back(inventory, notes)
@@ -76,6 +84,41 @@ def _not_undone(checkout: sqlite3.Connection, notes: Notes) -> Iterator[str]:
     for order_id, how in notes.undone.items():
         if states.get(order_id) == "PAID":
             yield f"undone: order {order_id} is PAID although its {how} was answered OK"
+
+
+def _not_given_up(folder: Path, checkout: sqlite3.Connection) -> Iterator[str]:
+    """A payment that nobody waits for any more is barred at the provider, so that it cannot arrive later."""
+    with opened(folder, "psp") as psp:
+        barred = {key for (key,) in psp.execute("SELECT payment_key FROM payments WHERE state = 'CANCELLED'")}
+    for (order_id,) in checkout.execute("SELECT order_id FROM orders WHERE reason = 'PAYMENT_TIMEOUT'"):
+        if order_id not in barred:
+            yield f"payment: order {order_id} was given up, and its payment may still arrive"
+
+
+def _bought_twice(checkout: sqlite3.Connection) -> Iterator[str]:
+    """What a cart held at one moment was bought once at most."""
+    bought: dict[tuple[str, int], str] = {}
+    paid = "SELECT order_id, cart_id, cart_version FROM orders WHERE state IN ('PAID', 'REFUNDED')"
+    for order_id, cart_id, version in checkout.execute(paid):
+        other = bought.setdefault((cart_id, version), order_id)
+        if other != order_id:
+            yield f"claim: orders {other} and {order_id} both bought version {version} of the cart {cart_id}"
+
+
+def _not_in_cart(checkout: sqlite3.Connection, cart: sqlite3.Connection) -> Iterator[str]:
+    """A cart holds what was put into it, less what was bought of it, each once."""
+    expected: Counter[tuple[str, str]] = Counter()
+    for cart_id, sku, quantity in cart.execute("SELECT cart_id, sku, quantity FROM cart_requests"):
+        expected[cart_id, sku] += quantity
+    settled = dict(cart.execute("SELECT order_id, cart_id FROM settlements").fetchall())
+    for order_id, sku, quantity in checkout.execute("SELECT order_id, sku, quantity FROM order_lines"):
+        if order_id in settled:
+            expected[settled[order_id], sku] -= quantity
+    for cart_id, sku, quantity in cart.execute("SELECT cart_id, sku, quantity FROM cart_items"):
+        expected[cart_id, sku] -= quantity
+    for (cart_id, sku), difference in expected.items():
+        if difference:
+            yield f"cart: {difference} of {sku} should be in the cart {cart_id} besides what is there"
 
 
 def _wrongly_told(checkout: sqlite3.Connection, published: Sequence[Event]) -> Iterator[str]:
@@ -128,6 +171,12 @@ class opened:  # noqa: N801 - reads as a function
 
     def __exit__(self, *_: object) -> None:
         self._connection.close()
+
+
+def has_answer(folder: Path, order_id: str) -> bool:
+    """Whether the order's final answer is committed."""
+    with opened(folder, "checkout") as checkout:
+        return checkout.execute("SELECT 1 FROM answers WHERE order_id = ?", [order_id]).fetchone() is not None
 
 
 def work_left(folder: Path, *, checks: bool) -> int:

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -84,8 +85,10 @@ class Notes:
 class Desk:
     """Stubs, and how to ask through them."""
 
-    def __init__(self, loop: Loop, channels: Channels, rng: Random) -> None:
+    def __init__(self, loop: Loop, channels: Channels, rng: Random, *, is_stored: Callable[[str], bool]) -> None:
+        """`is_stored` tells whether the final answer about an order is there to survive a crash at this moment."""
         self.notes = Notes()
+        self._is_stored = is_stored
         self.rng = rng
         self.loop = loop
         self.operator = bearer(OPERATOR, "operator")
@@ -130,6 +133,8 @@ class Desk:
         self.notes.entries.append(_entry(ORDER, wish, order))
         wish.order_id = order.order_id
         if not wish.final and is_final(order):
+            if not self._is_stored(order.order_id):
+                self.notes.scandals.append(f"order {order.order_id} is answered {state_of(order)} before it is so")
             wish.final = order.SerializeToString(deterministic=True)
 
     def note_read(self, wish: Wish, order: checkout_pb2.Order) -> None:

@@ -11,10 +11,12 @@ from random import Random
 from typing import Any
 
 from mesh.errors import Failure, Kind
+from shop.cart.v1 import cart_pb2
+from shop.checkout.v1 import checkout_pb2
 from shop.inventory.v1 import inventory_pb2 as pb
 from tests.sim.desk import Desk, may_change
 
-_TTL_S = 3600
+_TTL_S, _SHORT_TTL_S = 3600, 1
 _LAST_EPOCH = 9
 
 
@@ -27,7 +29,7 @@ class Partner:
         self._skus = skus
         self._metadata = metadata
         self._lasts_s = lasts_s
-        self._ways = (self._bar, self._give_back, self._return, self._come_too_late)
+        self._ways = (self._bar, self._give_back, self._return, self._come_too_late, self._dawdle)
         self._deals: list[str] = []
 
     async def run(self) -> None:
@@ -45,6 +47,24 @@ class Partner:
                 self._desk.notes.given_back.add(deal)
             else:
                 self._desk.notes.scandals.append(f"the deal {deal} cannot be given back")
+
+    async def settle_again(self) -> None:
+        """In quiet: somebody who bought buys some more, then word of the first purchase reaches the cart once more."""
+        wish = next((wish for wish in self._desk.notes.wishes if wish.final), None)
+        if wish is None:
+            return
+        order = checkout_pb2.Order.FromString(wish.final)
+        if order.state != checkout_pb2.ORDER_STATE_PAID:
+            return
+        bought = [(line.sku, line.quantity) for line in order.lines]
+        more = cart_pb2.AddItemRequest(
+            cart_id=order.cart_id, sku=bought[0][0], quantity=1, request_id=f"more-{order.order_id}"
+        )
+        await self._desk.insist(self._desk.carts.AddItem, more, metadata=wish.metadata)
+        lines = [cart_pb2.BatchSettleCartsRequest.BoughtLine(sku=sku, quantity=quantity) for sku, quantity in bought]
+        again = cart_pb2.BatchSettleCartsRequest.Settlement(cart_id=order.cart_id, order_id=order.order_id, lines=lines)
+        request = cart_pb2.BatchSettleCartsRequest(settlements=[again])
+        await self._desk.insist(self._desk.carts.BatchSettleCarts, request, metadata=self._metadata)
 
     async def _bar(self, deal: str) -> None:
         """The release comes before its reserve."""
@@ -69,11 +89,17 @@ class Partner:
         if await self._reserve(deal, epoch=1) is None and await self._reserve(deal, epoch=2) is None:
             self._expect(await self._commit(deal, epoch=1), "STALE_EPOCH", deal)
 
-    async def _reserve(self, deal: str, *, epoch: int) -> Failure | None:
+    async def _dawdle(self, deal: str) -> None:
+        """The hold is over when it is to be sold."""
+        if await self._reserve(deal, epoch=1, ttl_s=_SHORT_TTL_S) is None:
+            await asyncio.sleep(_SHORT_TTL_S)
+            self._expect(await self._commit(deal, epoch=1), "RESERVATION_EXPIRED", deal)
+
+    async def _reserve(self, deal: str, *, epoch: int, ttl_s: int = _TTL_S) -> Failure | None:
         """One product, on two lines."""
         sku = self._skus[int(deal[0], 16) % len(self._skus)]
         lines = [pb.ReservationLine(sku=sku, quantity=1)] * 2
-        request = pb.ReserveRequest(reservation_id=deal, lines=lines, ttl_s=_TTL_S, epoch=epoch)
+        request = pb.ReserveRequest(reservation_id=deal, lines=lines, ttl_s=ttl_s, epoch=epoch)
         answer = await self._desk.insist(self._desk.inventory.Reserve, request, metadata=self._metadata)
         if isinstance(answer, Failure):
             return answer
@@ -95,8 +121,9 @@ class Partner:
         return answer if isinstance(answer, Failure) else None
 
     def _expect(self, answer: Failure | None, reason: str, deal: str) -> None:
-        """The answer has to be ABORTED for this reason, if there is one that means anything."""
-        if answer is not None and (may_change(answer) or (answer.kind, answer.reason) == (Kind.ABORTED, reason)):
+        """The answer has to be a refusal for this reason, if there is one that means anything."""
+        kind = Kind.FAILED_PRECONDITION if reason == "RESERVATION_EXPIRED" else Kind.ABORTED
+        if answer is not None and (may_change(answer) or (answer.kind, answer.reason) == (kind, reason)):
             return
         told = "OK" if answer is None else str(answer)
         self._desk.notes.scandals.append(f"the deal {deal} was answered {told}, not {reason}")

@@ -71,6 +71,8 @@ class Customer:
                 doing.create_task(self._undo(wish))
             if tokens == "tok_pending":
                 doing.create_task(self._pay(wish))
+        if self._rng.random() < 0.2:
+            await self._reuse_key(wish)
 
     def _wish(self, payment_token: str) -> Wish:
         request = checkout_pb2.PlaceOrderRequest(
@@ -97,6 +99,17 @@ class Customer:
             elif not may_change(answer) and answer.kind is not Kind.ABORTED:
                 return
             await asyncio.sleep(self._rng.uniform(0.05, 1.2))
+
+    async def _reuse_key(self, wish: Wish) -> None:
+        """The key comes again with another address."""
+        if not wish.order_id:
+            return
+        other = checkout_pb2.PlaceOrderRequest()
+        other.CopyFrom(wish.request)
+        other.destination.address = "Chausseestr. 2"
+        answer = await self._desk.insist(self._desk.checkout.PlaceOrder, other, metadata=self._metadata)
+        if not isinstance(answer, Failure) or not (may_change(answer) or answer.reason == "IDEMPOTENCY_KEY_REUSED"):
+            self._desk.notes.scandals.append(f"the key of order {wish.order_id} takes another address: {answer}")
 
     async def _undo(self, wish: Wish) -> None:
         """Cancel, or have it refunded or aborted, at some moment; repeatedly if need be."""

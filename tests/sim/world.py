@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from random import Random
 from types import ModuleType
@@ -133,7 +134,7 @@ class World:
         self.network = Network(loop, self.faults, log=log)
         self.stream = Stream(self.faults, log=log)
         self.channels = Channels(self.network, service_config())
-        self.desk = Desk(loop, self.channels, draw(seed, "desk"))
+        self.desk = Desk(loop, self.channels, draw(seed, "desk"), is_stored=partial(check.has_answer, folder))
         self.desk.notes.is_calm = profile.is_calm
         self.storage.faults = self.faults
         self._site = Site(
@@ -199,6 +200,7 @@ class World:
             return [f"stuck: {node.name} does not come back, {node.under_way()}" for node in self.fleet.nodes]
         async with asyncio.TaskGroup() as asking:
             asking.create_task(self._partner.end())
+            asking.create_task(self._partner.settle_again())
             for wish in self.desk.notes.wishes:
                 asking.create_task(ask_for_the_end(self.desk, wish))
         await self._until(lambda: check.work_left(self._folder, checks=self._waits_for_checks) == 0)
