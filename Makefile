@@ -17,7 +17,7 @@ SECONDS ?= 25
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-dev run test sim mutants nemesis check protos demo load chaos clean
+.PHONY: help setup setup-dev run test bench sim mutants nemesis check protos demo load chaos clean
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,8 +38,12 @@ load: $(DEV) ## Load a running mesh with locust and print its table (HOST, GRPC,
 
 test: $(DEV) ## Run all tests; installs MariaDB, Redis and kubectl if missing (ARGS="-k cart")
 	scripts/install-debian.sh
-	$(BIN)/python -m pytest -n 2 -m "not alone" $(ARGS)
-	$(BIN)/python -m pytest -m alone $(ARGS) || [ $$? -eq 5 ] # 5: ARGS chose none of them
+	$(BIN)/python -m pytest -n 2 -m "not alone and not bench" $(ARGS)
+	$(BIN)/python -m pytest -m "alone and not bench" $(ARGS) || [ $$? -eq 5 ] # 5: ARGS chose none of them
+
+bench: $(DEV) ## Measure the mesh against its peers for a quarter of an hour; report in bench/ (ARGS="--short")
+	scripts/install-debian.sh
+	$(BIN)/python -m tests.bench $(ARGS)
 
 sim: $(DEV) ## Simulate 1,000 seeds of faults in virtual time, prove every promise, print figures (ARGS="--replay 58")
 	$(BIN)/python -m tests.sim $(or $(ARGS),--seeds 1000 --again 20)

@@ -281,19 +281,18 @@ class Engine:
 
     async def _recover(self) -> None:
         """Take over what dead coordinators left, and drive everything of ours that is not driven yet."""
+
+        async def body(connection: Connection) -> tuple[int, list[str]]:
+            taken = await lease_store.take_over(connection, self.owner, _TAKE_OVER_AT_ONCE)
+            return taken, await lease_store.owned(connection, self.owner)
+
         taken = _TAKE_OVER_AT_ONCE
         while taken == _TAKE_OVER_AT_ONCE and self._lease.is_held():
-            taken = await self._database.transact(
-                "take_over",
-                lambda connection: lease_store.take_over(connection, self.owner, _TAKE_OVER_AT_ONCE),
-            )
+            taken, mine = await self._database.transact("take_over", body)
             gauges.TAKEN_OVER.inc(taken)
-            await self._adopt_idle()
+            await self._adopt_idle(mine)
 
-    async def _adopt_idle(self) -> None:
-        mine = await self._database.transact(
-            "owned", lambda connection: lease_store.owned(connection, self.owner), read_only=True
-        )
+    async def _adopt_idle(self, mine: Sequence[str]) -> None:
         idle = [saga_id for saga_id in mine if saga_id not in self._drivers]
         if idle:
             for course in await self._database.transact(

@@ -34,6 +34,8 @@ _BATCH = 500
 # What commits within a moment goes out together, so that a busy shop's outbox is not read for every order.
 _GATHER_S = 0.05
 _LOOK_EVERY_S = 0.5
+# How often it is tried to take the lease that another process has.
+_TRY_EVERY_S = 1.0
 # Longer than the lease, so that meanwhile another process tries, which may reach the stream though this one does not.
 _AWAY_S = 4.5
 _MEASURE_EVERY_S = 5.0
@@ -101,7 +103,7 @@ class Relay:
         self._woken.clear()
         sent = await self.relay_once()
         if sent is None:
-            await asyncio.sleep(_LOOK_EVERY_S * self._jitter())
+            await asyncio.sleep(_TRY_EVERY_S * self._jitter())
         elif sent < _BATCH:
             await asyncio.sleep(_GATHER_S * self._jitter())
             with contextlib.suppress(TimeoutError):

@@ -13,12 +13,16 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from prometheus_client import Histogram
+
 from mesh.errors import Failure, Kind, PoisonError
 
 T = TypeVar("T")
 R = TypeVar("R")
 # Answers in the order of the items; a Failure fails its own item and no other. Atomic: all it wrote, or nothing.
 Flush = Callable[[Sequence[T]], Awaitable[Sequence[R | Failure]]]
+
+_ITEMS = Histogram("batch_items", "Items of a batch.", ["batch"], buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256))
 
 _log = logging.getLogger(__name__)
 
@@ -49,6 +53,7 @@ class Batcher(Generic[T, R]):
         self._waiting: deque[_Entry[T, R]] = deque()
         self._arrived = asyncio.Event()
         self._closing = False
+        self._items = _ITEMS.labels(name)
         self._lanes = [asyncio.create_task(self._lane(), name=f"batch {name} {n}") for n in range(lanes)]
 
     async def submit(self, item: T, *, deadline: float | None = None) -> R:
@@ -106,6 +111,7 @@ class Batcher(Generic[T, R]):
             await self._arrived.wait()
             batch = self._take()
             if batch:
+                self._items.observe(len(batch))
                 await self._run(batch)
             elif self._closing:
                 return

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Installs the real servers that the tests start for themselves, on Debian and its kin; says what to install elsewhere.
+# Installs the real servers that the tests start for themselves, and wrk to load them, on Debian and its kin; says what
+# to install elsewhere.
 # Nothing happens, and no network is needed, when all are there.
 set -euo pipefail
 
 # mariadbd stands in /usr/sbin, which an ordinary user's PATH leaves out.
 PATH="$PATH:/usr/sbin"
-declare -A package_of=([mariadbd]=mariadb-server [redis-server]=redis-server [kubectl]=kubernetes-client)
+declare -A package_of=([mariadbd]=mariadb-server [redis-server]=redis-server [kubectl]=kubernetes-client [wrk]=wrk)
 
 missing=()
 for program in "${!package_of[@]}"; do

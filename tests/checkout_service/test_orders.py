@@ -203,7 +203,7 @@ async def test_a_short_deadline_answers_the_order_as_it_stands(shop: Shop) -> No
     guest, sku = Shopper(shop), await new_product(shop, 5)
     request = place_order(await guest.fill(sku), "tok_slow")
 
-    early = await guest.send(request, timeout_s=1)
+    early = await guest.send(request, timeout_s=2)
 
     assert state_of(early) == "RESERVED"
 

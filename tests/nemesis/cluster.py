@@ -5,7 +5,6 @@ Checkout and inventory run twice. Whatever is taken away comes back on the same 
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
@@ -16,9 +15,9 @@ from pymysql.cursors import Cursor  # type: ignore[import-untyped]
 from mesh.config import Settings
 from shopmesh.parts import PARTS
 from tests.e2e.running_shop import SERVICE_SECRET, WEBHOOK_SECRET
-from tests.nemesis.process import Process
 from tests.nemesis.proxy import Proxy
-from tests.support.servers import MariaDb, Redis, ServerError, free_port
+from tests.support.process import Process
+from tests.support.servers import MariaDb, Redis, ServerError, free_port, listens
 
 REPLICAS = {"identity": 1, "inventory": 2, "cart": 1, "checkout": 2}
 GATEWAY = "gateway"
@@ -85,7 +84,7 @@ class Cluster:
         """Return when these processes take connections. Raises ServerError with what those wrote that do not."""
         deadline = asyncio.get_running_loop().time() + _START_S
         silent = list(names)
-        while silent := [name for name in silent if not _listens(self._ports[name])]:
+        while silent := [name for name in silent if not listens(self._ports[name])]:
             gone = set(silent) & set(self.dead())
             if gone or asyncio.get_running_loop().time() > deadline:
                 raise ServerError("\n".join(self.processes[name].output[-2000:] for name in gone or silent))
@@ -127,9 +126,3 @@ class Cluster:
             "SHOP_PAYMENT_TIMEOUT_S": str(_PAYMENT_TIMEOUT_S),
             "SHOP_DEMO": "1",
         }
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex(("127.0.0.1", port)) == 0

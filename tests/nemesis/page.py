@@ -3,12 +3,12 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from pathlib import Path
 
 from tests.nemesis.cluster import process_names
-from tests.nemesis.plot import Frame, Span
 from tests.nemesis.record import BUCKET_S, Record, Stroke
 from tests.nemesis.schedule import MARIADB, REDIS, FaultKind
+from tests.support.page import figures, legend, listing, style
+from tests.support.plot import Frame, Span
 
 # Legends and plots: CSS class -> what it is called.
 _ENDS = {
@@ -33,7 +33,6 @@ _CSS = {
     FaultKind.RESTART: "restart",
     FaultKind.FLUSH: "flush",
 }
-_MOST_LISTED = 200
 
 
 def page(record: Record) -> str:
@@ -43,16 +42,16 @@ def page(record: Record) -> str:
     verdict = "Everything that is promised held." if not violations else f"{len(violations):,} violations."
     return f"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>Nemesis: {escape(verdict)}</title><style>{_style()}</style>
+<title>Nemesis: {escape(verdict)}</title><style>{style()}</style>
 <h1>Nemesis</h1>
 <p class="{"broken" if violations else "holds"}"><strong>{escape(verdict)}</strong></p>
 <p class="soft">{options.customers} customers for {options.seconds:.0f} s, at most {options.rate:g} purchases a second;
 faults drawn from seed {options.seed}.</p>
-{_figures(record)}
-{_list("Violations", violations)}{_list("Worth a look", record.outcome.verdict.notices)}
-<h2>Orders in a second, by how they ended</h2>{_legend("rect", _ENDS)}{_throughput(record)}
-<h2>Seconds until PlaceOrder answered</h2>{_legend("line", _PERCENTILES)}{_latency(record)}
-<h2>What was done to whom</h2>{_legend("rect", _FAULTS)}{_lanes(record)}
+{figures(record.figures())}
+{listing("Violations", violations)}{listing("Worth a look", record.outcome.verdict.notices)}
+<h2>Orders in a second, by how they ended</h2>{legend("rect", _ENDS)}{_throughput(record)}
+<h2>Seconds until PlaceOrder answered</h2>{legend("line", _PERCENTILES)}{_latency(record)}
+<h2>What was done to whom</h2>{legend("rect", _FAULTS)}{_lanes(record)}
 <h2>Seconds from the end of a fault until orders flowed again</h2>{_recoveries(record)}
 {_table("Orders by how they ended", record.outcome.verdict.orders)}
 {_table("Faults by kind", Counter(f"{one.deed.fault.kind} {one.deed.fault.target}" for one in record.strokes))}
@@ -60,17 +59,6 @@ faults drawn from seed {options.seed}.</p>
 {_faults(record.strokes)}
 </html>
 """
-
-
-def _style() -> str:
-    return (Path(__file__).parent / "page.css").read_text()
-
-
-def _figures(record: Record) -> str:
-    figures = record.figures().items()
-    return (
-        f"<dl>{''.join(f'<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>' for name, value in figures)}</dl>"
-    )
 
 
 def _seconds(record: Record) -> float:
@@ -139,25 +127,6 @@ def _named(stroke: Stroke) -> str:
     deed = stroke.deed
     lasted = f", {deed.healed_s - deed.began_s:.1f} s" if deed.healed_s - deed.began_s >= 0.1 else ""
     return f"{deed.began_s:.1f} s: {deed.fault.kind} {deed.fault.target}{lasted}{deed.note and ', ' + deed.note}"
-
-
-def _legend(shape: str, names: Mapping[str, str]) -> str:
-    sign = (
-        '<rect class="{0}" width="12" height="12"/>' if shape == "rect" else '<path class="line {0}" d="M0 6 L12 6"/>'
-    )
-    keys = [
-        f'<span class="key"><svg viewBox="0 0 12 12">{sign.format(css)}</svg>{escape(name)}</span>'
-        for css, name in names.items()
-    ]
-    return f"<p>{''.join(keys)}</p>"
-
-
-def _list(title: str, sentences: Sequence[str]) -> str:
-    if not sentences:
-        return ""
-    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences[:_MOST_LISTED])
-    more = f"<p>and {len(sentences) - _MOST_LISTED:,} more</p>" if len(sentences) > _MOST_LISTED else ""
-    return f"<h2>{title}</h2><ul>{items}</ul>{more}"
 
 
 def _table(title: str, counts: Mapping[str, int]) -> str:

@@ -33,6 +33,13 @@ def free_port() -> int:
         return port
 
 
+def listens(port: int) -> bool:
+    """Whether somebody takes connections at a TCP port of 127.0.0.1."""
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 class Server(abc.ABC):
     """One server process under `folder`. A context manager: started on entry, removed on exit."""
 

@@ -1,7 +1,7 @@
 """Processes of the shop that start at once: forked from one that has imported everything.
 
-Importing takes longer than all the rest of a start, and the nemesis starts processes all the time. A fork is as real a
-process as any other: it has its own memory, files and sockets, and signals do to it what they do to any.
+Importing takes longer than all the rest of a start, and nemesis and bench start processes all the time. A fork is as
+real a process as any other: it has its own memory, files and sockets, and signals do to it what they do to any.
 """
 
 import multiprocessing
@@ -25,6 +25,7 @@ COMMANDS: Mapping[str, Callable[..., int]] = {
     "seed": seed.main,
     "serve": serve.main,
 }
+Command = str | Callable[..., int]
 _END_S = 60.0
 
 
@@ -33,9 +34,13 @@ class CommandError(Exception):
 
 
 class Process:
-    """`shopmesh <command> <arguments>` with nothing of SHOP_* in its environment but what is given."""
+    """`shopmesh <command> <arguments>` with nothing of SHOP_* in its environment but what is given.
 
-    def __init__(self, log: Path, environment: Mapping[str, str], command: str, *arguments: str) -> None:
+    In place of a command's name, a function of a module may be given: it is called with the arguments, and answers the
+    exit code.
+    """
+
+    def __init__(self, log: Path, environment: Mapping[str, str], command: Command, *arguments: str) -> None:
         self._log = log
         self._arguments = (dict(clean_environment(environment)), str(log), command, *arguments)
         self._process: ForkServerProcess | None = None
@@ -85,11 +90,12 @@ class Process:
         return self._process
 
 
-def be(environment: Mapping[str, str], log: str, command: str, *arguments: str) -> None:
+def be(environment: Mapping[str, str], log: str, command: Command, *arguments: str) -> None:
     """What the forked process does: be that command, in this environment, writing to `log`."""
     file = os.open(log, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
     os.dup2(file, 1)
     os.dup2(file, 2)
     os.environ.clear()
     os.environ.update(environment)
-    sys.exit(COMMANDS[command](*arguments))
+    main = COMMANDS[command] if isinstance(command, str) else command
+    sys.exit(main(*arguments))

@@ -1,11 +1,11 @@
-"""Plots as SVG, drawn by hand: a frame with a time axis, and what is drawn into it. Colours are CSS classes."""
+"""Plots as SVG, drawn by hand: a frame with its axes, and what is drawn into it. Colours are CSS classes."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
 _WIDTH, _LEFT, _RIGHT, _BOTTOM, _TOP = 1080, 56, 12, 26, 8
-_STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600)
+_STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1200, 3000, 6000)
 _MOST_TICKS = 14
 _MOST_LINES = 5
 
@@ -22,11 +22,15 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A plot of `height` pixels over so many seconds, values from 0 to `most`."""
+    """A plot of `height` pixels over so many seconds, values from 0 to `most`.
+
+    Where it is not time that goes to the right, `ticks` says what is: place -> text.
+    """
 
     seconds: float
     height: int
     most: float = 1.0
+    ticks: Mapping[float, str] | None = None
 
     def x(self, at_s: float) -> float:
         """Where a time is."""
@@ -39,12 +43,12 @@ class Frame:
     def svg(self, label: str, *shapes: str) -> str:
         """The whole plot with the shapes in it."""
         size = f'viewBox="0 0 {_WIDTH} {self.height + _TOP + _BOTTOM}"'
-        return f'<svg {size} role="img" aria-label="{escape(label)}">{"".join(shapes)}{self._times()}</svg>'
+        return f'<svg {size} role="img" aria-label="{escape(label)}">{"".join(shapes)}{self._axis()}</svg>'
 
     def grid(self, unit: str = "") -> str:
         """Lines for the values, with their numbers."""
         lines = []
-        for value in _round_values(self.most):
+        for value in round_values(self.most):
             y = self.y(value)
             lines.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
             lines.append(f'<text class="end" x="{_LEFT - 6}" y="{y + 4:.1f}">{value:g}{unit}</text>')
@@ -96,18 +100,22 @@ class Frame:
         place = f'x="{left:.1f}" y="{top:.1f}" width="{width:.1f}" height="{height:.1f}"'
         return f'<rect class="{span.css}" {place}><title>{escape(span.title)}</title></rect>'
 
-    def _times(self) -> str:
+    def _axis(self) -> str:
         y = _TOP + self.height
-        step = next((step for step in _STEPS if self.seconds / step <= _MOST_TICKS), _STEPS[-1])
-        ticks = [f'<line class="axis" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y}" y2="{y}"/>']
-        ticks += [
-            f'<text class="middle" x="{self.x(at_s):.1f}" y="{y + 18}">{at_s} s</text>'
-            for at_s in range(0, int(self.seconds) + 1, step)
+        ticks = self._seconds() if self.ticks is None else self.ticks
+        shapes = [f'<line class="axis" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y}" y2="{y}"/>']
+        shapes += [
+            f'<text class="middle" x="{self.x(at):.1f}" y="{y + 18}">{escape(text)}</text>'
+            for at, text in ticks.items()
         ]
-        return "".join(ticks)
+        return "".join(shapes)
+
+    def _seconds(self) -> dict[float, str]:
+        step = next((step for step in _STEPS if self.seconds / step <= _MOST_TICKS), _STEPS[-1])
+        return {at_s: f"{at_s} s" for at_s in range(0, int(self.seconds) + 1, step)}
 
 
-def _round_values(most: float) -> list[float]:
+def round_values(most: float) -> list[float]:
     """A few round numbers up to `most`."""
     steps = (factor * 10.0**power for power in range(-3, 7) for factor in (1, 2, 5))
     step = next(step for step in steps if most / step <= _MOST_LINES)

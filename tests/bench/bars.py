@@ -1,0 +1,51 @@
+"""What the ratios of the bench have to reach: all bars stand here and nowhere else."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+# A short bench is noisy; it looks for what is broken, not for what is a little slower.
+SHORT_SLACK = 0.7
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bar:
+    """A ratio has to be at least, or at most, so much."""
+
+    what: str
+    least: float | None = None
+    most: float | None = None
+    aim: float | None = None
+
+    def is_met(self, ratio: float, *, slack: float = 1.0) -> bool:
+        """Whether the ratio reaches the bar; with a slack of 0.7 it may miss it by so much."""
+        if self.least is not None:
+            return ratio >= self.least * slack
+        return self.most is None or ratio <= self.most / slack
+
+    def told(self) -> str:
+        """The bar in a few characters."""
+        bound = f">= {self.least:g}" if self.least is not None else f"<= {self.most:g}"
+        return bound if self.aim is None else f"{bound}, aim {self.aim:g}"
+
+
+BARS: Mapping[str, Bar] = {
+    "checkout_vs_monolith": Bar(
+        what="PlaceOrder through REST, 2 of 1,000 SKUs, 128 connections / checkouts of the monolith",
+        least=0.7,
+        aim=1.0,
+    ),
+    "hot_vs_spread": Bar(what="the same with the same 2 SKUs in every cart / spread", least=0.95, aim=1.1),
+    "reserve_hot_vs_naive": Bar(
+        what="Reserve over gRPC, one SKU, 128 in flight / one transaction for each", least=1.0, aim=1.5
+    ),
+    "reserve_batched_vs_unbatched": Bar(what="the same / with batches of one", least=3.0),
+    "reserve_unbatched_vs_naive": Bar(what="Reserve with batches of one / one transaction for each", least=0.25),
+    "batch_reserve_vs_naive": Bar(
+        what="BatchReserve of 64 over gRPC, reservations / one transaction for each", least=3.0, aim=5.0
+    ),
+    "shim_vs_direct": Bar(what="GetProduct through REST, 64 connections / by a bare gRPC client", least=0.85),
+    "cart_get_vs_noop": Bar(what="GetCart over gRPC, two replicas / an empty RPC of the same servers", least=0.45),
+    "idle_latency_vs_monolith": Bar(what="median of PlaceOrder, 1 connection / of the monolith's", most=5.0),
+    "commits_per_checkout": Bar(what="COMMITs in all databases for an order, 128 connections", most=0.25),
+    "cost_at_300k_vs_3k_orders": Bar(what="processor time for an order with many orders in the tables / few", most=1.2),
+}

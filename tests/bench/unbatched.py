@@ -1,0 +1,13 @@
+"""`shopmesh serve inventory_service` with batches of one: the same code, but whatever waits is taken one by one."""
+
+from typing import Any, cast
+
+from mesh.batch import Batcher
+from shopmesh import serve
+
+
+def main() -> int:
+    """Run until SIGTERM and answer the exit code."""
+    # Of this process alone. There is no setting for it: nobody but the bench would want one.
+    cast("Any", Batcher.__init__).__kwdefaults__["max_items"] = 1
+    return serve.main("inventory_service")
