@@ -96,13 +96,14 @@ def _not_given_up(folder: Path, checkout: sqlite3.Connection) -> Iterator[str]:
 
 
 def _bought_twice(checkout: sqlite3.Connection) -> Iterator[str]:
-    """What a cart held at one moment was bought once at most."""
+    """What a cart held at one moment cannot be ordered any more once it is bought."""
     bought: dict[tuple[str, int], str] = {}
-    paid = "SELECT order_id, cart_id, cart_version FROM orders WHERE state IN ('PAID', 'REFUNDED')"
-    for order_id, cart_id, version in checkout.execute(paid):
-        other = bought.setdefault((cart_id, version), order_id)
-        if other != order_id:
-            yield f"claim: orders {other} and {order_id} both bought version {version} of the cart {cart_id}"
+    placed = "SELECT order_id, cart_id, cart_version, state FROM orders ORDER BY create_time, order_id"
+    for order_id, cart_id, version, state in checkout.execute(placed):
+        if (cart_id, version) in bought:
+            yield f"claim: order {bought[cart_id, version]} bought version {version} of the cart of order {order_id}"
+        if state in ("PAID", "REFUNDED"):
+            bought[cart_id, version] = order_id
 
 
 def _not_in_cart(checkout: sqlite3.Connection, cart: sqlite3.Connection) -> Iterator[str]:

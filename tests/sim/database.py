@@ -7,7 +7,7 @@ of templates that Alembic has made. Writers queue in virtual time for the one lo
 import asyncio
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -40,7 +40,7 @@ class DatabaseFaults(Protocol):
     async def on_statement(self, database: str) -> None:
         """Raise what the statement fails with, if it does."""
 
-    async def on_commit(self, database: str) -> sqlite3.OperationalError | None:
+    async def on_commit(self, database: str, statements: Sequence[str]) -> sqlite3.OperationalError | None:
         """Raise for a COMMIT that does not happen; answer an error for one that does, but is not answered."""
 
     async def on_committed(self, database: str) -> None:
@@ -219,7 +219,8 @@ class Connection(aiosqlite.Connection):
         faults = self._storage.faults if self.life is not None else None
         await self._storage.take_time()
         try:
-            unanswered = await faults.on_commit(self.database) if faults is not None else None
+            statements = [sql for sql, _ in self._statements]
+            unanswered = await faults.on_commit(self.database, statements) if faults is not None else None
         except sqlite3.OperationalError:
             # As SQLite itself does when a COMMIT fails.
             self._conn.rollback()

@@ -14,6 +14,11 @@ from tests.sim.profiles import Profile
 _STOPPED_S = (0.1, 4.0)
 # The provider's book is where outcomes are to be lost: that is the payment provider which does not answer.
 _BOOK = "psp"
+# What most often happens is of least interest: leases that are renewed while nothing else goes on.
+_ROUTINE = ("coordinators", "relays")
+_CHANGES = ("INSERT", "UPDATE", "DELETE")
+# The answers that are worst to be late: by then the cart may have been bought.
+_SLOW_ANSWER = "BatchGetCarts"
 
 
 class Strikes(Protocol):
@@ -65,9 +70,11 @@ class Faults:
 
     # Messages.
 
-    def delay_s(self) -> float:
-        """A moment; some messages take seconds, a few much longer than anybody waits."""
+    def delay_s(self, path: str = "") -> float:
+        """A moment; some messages take seconds, a few much longer than anybody waits. `path` is of an answer's call."""
         draw = self._rng.random()
+        if self.is_on and path.endswith(_SLOW_ANSWER) and draw > 1 - 2 * self.profile.slow:
+            return self._rng.uniform(0.01, 0.3)
         if self.is_on and draw < self.profile.late:
             return self._rng.uniform(2.0, 9.0)
         if self.is_on and draw < self.profile.late + self.profile.slow:
@@ -117,11 +124,11 @@ class Faults:
             self._count(f"statements failed: {error}")
             raise error
 
-    async def on_commit(self, database: str) -> sqlite3.OperationalError | None:
+    async def on_commit(self, database: str, statements: Sequence[str]) -> sqlite3.OperationalError | None:
         """Lost before or after it was carried out; and the repetition may be possible or not."""
         await self._stopping_point("before a commit")
         await self.on_statement(database)
-        likely = self.profile.commit * (3 if database == _BOOK else 1)
+        likely = self.profile.commit * (3 if database == _BOOK or _matters(statements) else 1)
         if not self.is_on or self._rng.random() >= likely:
             return None
         error = self._rng.choice((lost_connection(), failure("disk I/O error", sqlite3.SQLITE_IOERR)))
@@ -212,3 +219,9 @@ class Faults:
         self._log.count(kind)
         if self._task is not None:
             self._log.add(kind)
+
+
+def _matters(statements: Sequence[str]) -> bool:
+    """Whether a transaction changes more than leases."""
+    changes = (sql for sql in statements if sql.startswith(_CHANGES))
+    return any(not any(name in sql for name in _ROUTINE) for sql in changes)

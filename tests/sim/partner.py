@@ -29,16 +29,14 @@ class Partner:
         self._skus = skus
         self._metadata = metadata
         self._lasts_s = lasts_s
-        self._ways = (self._bar, self._give_back, self._return, self._come_too_late, self._dawdle)
+        self._ways = (self._bar, self._give_back, self._return, self._come_too_late, self._dawdle, self._want_all)
         self._deals: list[str] = []
 
     async def run(self) -> None:
         """Make a few deals, one after the other."""
         for _ in range(self._rng.choice((1, 2, 3))):
             await asyncio.sleep(self._rng.uniform(0, self._lasts_s / 2))
-            deal = str(uuid.UUID(int=self._rng.getrandbits(128), version=4))
-            self._deals.append(deal)
-            await self._rng.choice(self._ways)(deal)
+            await self._rng.choice(self._ways)(self._new_deal())
 
     async def end(self) -> None:
         """In quiet: give everything back for good, and note what nothing may be held or sold for any more."""
@@ -95,9 +93,20 @@ class Partner:
             await asyncio.sleep(_SHORT_TTL_S)
             self._expect(await self._commit(deal, epoch=1), "RESERVATION_EXPIRED", deal)
 
+    async def _want_all(self, deal: str) -> None:
+        """All that is there is wanted twice in one breath."""
+        sku, other = self._sku_of(deal), self._new_deal()
+        stock = await self._desk.insist(self._desk.inventory.GetStock, pb.GetStockRequest(sku=sku))
+        if isinstance(stock, Failure) or not stock.available:
+            return
+        line = pb.ReservationLine(sku=sku, quantity=stock.available)
+        requests = [pb.ReserveRequest(reservation_id=one, lines=[line], ttl_s=_TTL_S, epoch=1) for one in (deal, other)]
+        both = pb.BatchReserveRequest(requests=requests)
+        await self._desk.insist(self._desk.inventory.BatchReserve, both, metadata=self._metadata)
+
     async def _reserve(self, deal: str, *, epoch: int, ttl_s: int = _TTL_S) -> Failure | None:
         """One product, on two lines."""
-        sku = self._skus[int(deal[0], 16) % len(self._skus)]
+        sku = self._sku_of(deal)
         lines = [pb.ReservationLine(sku=sku, quantity=1)] * 2
         request = pb.ReserveRequest(reservation_id=deal, lines=lines, ttl_s=ttl_s, epoch=epoch)
         answer = await self._desk.insist(self._desk.inventory.Reserve, request, metadata=self._metadata)
@@ -119,6 +128,14 @@ class Partner:
         request = pb.ReleaseReservationRequest(reservation_id=deal, epoch=epoch, return_committed=True)
         answer = await self._desk.insist(self._desk.inventory.ReleaseReservation, request, metadata=self._metadata)
         return answer if isinstance(answer, Failure) else None
+
+    def _new_deal(self) -> str:
+        deal = str(uuid.UUID(int=self._rng.getrandbits(128), version=4))
+        self._deals.append(deal)
+        return deal
+
+    def _sku_of(self, deal: str) -> str:
+        return self._skus[int(deal[0], 16) % len(self._skus)]
 
     def _expect(self, answer: Failure | None, reason: str, deal: str) -> None:
         """The answer has to be a refusal for this reason, if there is one that means anything."""

@@ -45,8 +45,9 @@ class Customer:
             await self._fill()
             async with asyncio.TaskGroup() as doing:
                 doing.create_task(self._order())
-                if self._rng.random() < 0.2:
-                    doing.create_task(self._order(after_s=self._rng.uniform(0, 2)))
+                if self._rng.random() < 0.3:
+                    # Often so soon that both see the same cart.
+                    doing.create_task(self._order(after_s=self._rng.uniform(0, self._rng.choice((0.05, 2)))))
                 if self._rng.random() < 0.2:
                     doing.create_task(self._fill())
 

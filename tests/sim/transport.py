@@ -51,8 +51,8 @@ class Flight:
 class NetworkFaults(Protocol):
     """What may go wrong with a message."""
 
-    def delay_s(self) -> float:
-        """How long this message is on its way."""
+    def delay_s(self, path: str = "") -> float:
+        """How long this message is on its way; an answer says to which call."""
 
     def is_cut(self, caller: str, address: str) -> bool:
         """Whether nothing passes between these two at present."""
@@ -198,7 +198,7 @@ class Network:
         if self.faults.is_cut(flight.caller, flight.address) or self.faults.loses_answer():
             self._lose(flight, "answer")
         else:
-            self._later(self.faults.delay_s(), self._tell, flight, answer)
+            self._later(self.faults.delay_s(flight.path), self._tell, flight, answer)
 
     def _tell(self, flight: Flight, answer: Answer) -> None:
         if not flight.answer.done():

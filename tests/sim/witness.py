@@ -12,6 +12,8 @@ CREATE TEMP TRIGGER leads AFTER INSERT ON main.coordinators
 BEGIN SELECT witness_leads(NEW.owner); END;
 CREATE TEMP TRIGGER moves AFTER UPDATE OF state ON main.sagas WHEN NEW.state != OLD.state
 BEGIN SELECT witness_moves(NEW.saga_id, OLD.state, NEW.state, OLD.owner, NEW.owner); END;
+CREATE TEMP TRIGGER repeats AFTER UPDATE OF state ON main.sagas WHEN NEW.state = OLD.state
+BEGIN SELECT witness_repeats(NEW.saga_id, NEW.state); END;
 CREATE TEMP TRIGGER hands AFTER UPDATE OF owner ON main.sagas
 WHEN NEW.owner NOT IN (OLD.owner, '', 'operator') AND NEW.epoch <= OLD.epoch
 BEGIN SELECT witness_hands(NEW.saga_id, OLD.owner, NEW.owner); END;
@@ -41,7 +43,11 @@ class Witness:
             names = " to ".join(self._leaders.get(owner, owner) for owner in owners)
             self.wrong[f"saga {saga_id} goes from {names} and its epoch stays"] = None
 
+        def repeats(saga_id: str, state: str) -> None:
+            self.wrong[f"saga {saga_id} is moved to {state}, where it was already"] = None
+
         connection.create_function("witness_leads", 1, leads)
+        connection.create_function("witness_repeats", 2, repeats)
         connection.create_function("witness_moves", 5, moves)
         connection.create_function("witness_hands", 3, hands)
         connection.executescript(_TRIGGERS)
