@@ -106,6 +106,22 @@ async def test_a_refund_refused_for_ever_waits_for_the_operator_and_shows_what_i
     assert await stock(shop, sku) == (3, 0)
 
 
+async def test_who_cancels_is_answered_at_once_when_only_a_person_can_help(shop: Shop) -> None:
+    who = customer(shop)
+    order = await who.place(await who.fill(await new_product(shop, 1)), "tok_refund_decline")
+    asked = pb.CancelOrderRequest(order_id=order.order_id, reason="not needed any more")
+
+    for _ in range(2):
+        # Who waits for an end that does not come is answered after eight seconds.
+        async with asyncio.timeout(4):
+            answered = await who.call("CancelOrder", asked, timeout=9.0)
+        assert end_of(answered) == ("PAID", "")
+    assert (await saga_of(shop, order.order_id)).owner == "operator"
+    await accept_refunds(shop, order.order_id)
+    await retry(shop, order.order_id)
+    await who.order_in(order.order_id, "REFUNDED")
+
+
 async def test_the_timeline_tells_what_happened_and_who_asked_for_it(shop: Shop) -> None:
     who, _, order_id = await refund_refused(shop)
     await accept_refunds(shop, order_id)

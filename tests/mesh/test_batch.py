@@ -3,6 +3,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from mesh.batch import Batcher
 from mesh.errors import Failure, Kind, PoisonError, unavailable
@@ -54,6 +55,20 @@ async def settled() -> None:
     """Let tasks that can run do so."""
     for _ in range(10):
         await asyncio.sleep(0)
+
+
+async def test_a_batch_tells_its_size(make: Make) -> None:
+    def told(name: str) -> float:
+        return REGISTRY.get_sample_value(f"batch_items_{name}", {"batch": "test"}) or 0
+
+    recorder, before = Recorder(), (told("count"), told("sum"))
+    batcher = make(recorder.flush)
+    await busy(batcher, recorder)
+    waiting = submit(batcher, "a", "b", "c")
+    recorder.open.set()
+    await asyncio.gather(*waiting)
+
+    assert (told("count") - before[0], told("sum") - before[1]) == (2, 4)
 
 
 async def test_an_idle_lane_takes_one_item_at_once(make: Make) -> None:
