@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 # A simulation that finds nothing in so many seeds is not going to.
-SEEDS = 150
+SEEDS = 250
 _TIMEOUT_S = 300.0
 
 

@@ -11,7 +11,8 @@ from tests.sim.log import Log
 from tests.sim.loop import LIFE, Life
 from tests.sim.profiles import Profile
 
-_STOPPED_S = (0.1, 4.0)
+# A moment, or longer than the lease of a coordinator lasts.
+_STOPPED_S = ((0.1, 1.5), (2.2, 5.0))
 # The provider's book is where outcomes are to be lost: that is the payment provider which does not answer.
 _BOOK = "psp"
 # What most often happens is of least interest: leases that are renewed while nothing else goes on.
@@ -154,7 +155,7 @@ class Faults:
             # Never: whoever is dead does not go on.
             await asyncio.get_running_loop().create_future()
         elif draw < self.profile.crash + self.profile.pause:
-            self._strikes.pause(life, self._rng.uniform(*_STOPPED_S), where)
+            self._strikes.pause(life, self._rng.uniform(*self._rng.choice(_STOPPED_S)), where)
             await asyncio.sleep(0)
 
     async def _strike_now_and_then(self) -> None:
@@ -185,7 +186,7 @@ class Faults:
 
     def _pause(self) -> None:
         if (life := self._victim()) is not None and self._strikes is not None:
-            self._strikes.pause(life, self._rng.uniform(*_STOPPED_S), "from outside")
+            self._strikes.pause(life, self._rng.uniform(*self._rng.choice(_STOPPED_S)), "from outside")
 
     def _restart(self) -> None:
         if (life := self._victim()) is not None and self._strikes is not None:
