@@ -8,6 +8,7 @@ from datetime import datetime
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from checkout_service.saga import Resolution
 from checkout_service.tables import inbox, order_events, saga_log
 from mesh.db import insert_if_absent
 
@@ -62,6 +63,16 @@ async def add_entries(connection: AsyncConnection, entries: Sequence[LogEntry], 
         for entry in sorted(entries, key=lambda entry: (entry.saga_id, entry.entry_id))
     ]
     await insert_if_absent(connection, saga_log, rows)
+
+
+async def read_repaid(connection: AsyncConnection, saga_ids: Sequence[str]) -> set[str]:
+    """Those of the sagas of which an operator said that the money was paid back another way."""
+    statement = select(saga_log.c.saga_id).where(
+        saga_log.c.saga_id.in_(sorted(set(saga_ids))),
+        saga_log.c.kind == LogKind.RESOLVE,
+        saga_log.c.detail == Resolution.REPAID,
+    )
+    return set((await connection.execute(statement)).scalars())
 
 
 async def read_timeline(connection: AsyncConnection, saga_id: str) -> list[TimelineEntry]:

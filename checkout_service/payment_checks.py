@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from checkout_service import log_store, operator_store
 from checkout_service.domain import OrderState
 from checkout_service.log_store import LogEntry, LogKind
-from checkout_service.payments.provider import PaymentProvider, PaymentResult
+from checkout_service.payments.provider import PaymentProvider, PaymentResult, PaymentStatus
 from checkout_service.saga import Course
 from mesh.db import Connection, Database, now
 
@@ -36,19 +36,24 @@ class PaymentChecks:
     async def run(self) -> None:
         """Make up to a hundred checks that are due now. Raises UNAVAILABLE when the database is away."""
 
-        async def body(connection: Connection) -> list[Course]:
-            return await operator_store.read_checks_due(connection, _AT_ONCE)
+        async def body(connection: Connection) -> tuple[list[Course], set[str]]:
+            due = await operator_store.read_checks_due(connection, _AT_ONCE)
+            repaid = await log_store.read_repaid(connection, [course.saga.saga_id for course in due]) if due else set()
+            return due, repaid
 
-        due = await self._database.transact("payment_checks_due", body, read_only=True)
+        due, repaid = await self._database.transact("payment_checks_due", body, read_only=True)
         if not due:
             return
-        undone = await asyncio.gather(*(self._void_strays(course) for course in due))
+        undone = await asyncio.gather(
+            *(self._void_strays(course, repaid=course.saga.saga_id in repaid) for course in due)
+        )
         answered = {course.saga.saga_id: found for course, found in zip(due, undone, strict=True)}
         await self._record(due, answered)
 
-    async def _void_strays(self, course: Course) -> Sequence[PaymentResult] | None:
+    async def _void_strays(self, course: Course, *, repaid: bool) -> Sequence[PaymentResult] | None:
         order = course.order
-        keep = order.payment_id if order.state in _KEEPS else ""
+        # What was paid back another way must not be paid back once more.
+        keep = order.payment_id if repaid or order.state in _KEEPS else ""
         return await self._provider.void_others(order.order_id, keep=keep)
 
     async def _record(self, due: Sequence[Course], answered: Mapping[str, Sequence[PaymentResult] | None]) -> None:
@@ -56,7 +61,7 @@ class PaymentChecks:
             _stray(saga_id, result) for saga_id, found in answered.items() if found is not None for result in found
         ]
         for stray in strays:
-            _log.warning("stray payment undone", extra={"saga_id": stray.saga_id, "payment": stray.detail})
+            _log.warning("stray payment", extra={"saga_id": stray.saga_id, "payment": stray.detail})
 
         async def body(connection: Connection) -> None:
             at = await now(connection)
@@ -80,11 +85,13 @@ def _next_checks(
 
 
 def _stray(saga_id: str, result: PaymentResult) -> LogEntry:
+    refused = result.status is PaymentStatus.REFUND_REFUSED
+    became = "the provider refuses to give it back: it is owed" if refused else "was undone"
     return LogEntry(
         saga_id=saga_id,
         entry_id=f"stray-{result.payment_id}"[:64],
         kind=LogKind.STRAY_PAYMENT,
         actor=ACTOR,
-        reason="A payment beside the order's own was found and undone.",
+        reason=f"A payment that should not be was found, and {became}.",
         detail=f"{result.payment_id} {result.status}",
     )

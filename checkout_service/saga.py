@@ -75,6 +75,15 @@ class Wish(enum.StrEnum):
     REFUND = "REFUNDED_BY_OPERATOR"
 
 
+class Resolution(enum.StrEnum):
+    """What an operator knows of the money of a stuck saga."""
+
+    CHARGED = "charged"
+    NOT_CHARGED = "not_charged"
+    # Some other way than by the provider.
+    REPAID = "repaid"
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """Where an outcome leads: the saga's next state, the order's if it changes, and how the order ends if it fails.

@@ -1,6 +1,5 @@
 """The operator's use cases, one method per RPC of SagaService. Each change is kept with who made it and why."""
 
-import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -9,20 +8,11 @@ from checkout_service.commands import Commands
 from checkout_service.engine import Engine
 from checkout_service.log_store import LogEntry, LogKind, TimelineEntry
 from checkout_service.payments.provider import PaymentStatus
-from checkout_service.saga import Course, Outcome, SagaState, Wish
+from checkout_service.saga import Course, Outcome, Resolution, SagaState, Wish
 from checkout_service.wishes import Desk
 from mesh.clock import Clock
 from mesh.db import Connection
 from mesh.errors import Failure, Kind
-
-
-class Resolution(enum.StrEnum):
-    """What an operator knows of the money of a stuck saga."""
-
-    CHARGED = "charged"
-    NOT_CHARGED = "not_charged"
-    REPAID = "repaid"
-
 
 _S, _R, _P = SagaState, Resolution, PaymentStatus
 _ASKING = (_S.AUTHORIZING, _S.FINDING_AUTHORIZATION)

@@ -6,8 +6,8 @@ from typing import Any
 import grpc
 
 from checkout_service.log_store import TimelineEntry
-from checkout_service.saga import OWING, Course, SagaState
-from checkout_service.saga_service import Listing, Resolution, SagaService
+from checkout_service.saga import OWING, Course, Resolution, SagaState
+from checkout_service.saga_service import Listing, SagaService
 from checkout_service.servicer import check_id, money_message, page_of
 from mesh.caller import current_caller
 from mesh.errors import FieldViolation, invalid

@@ -21,18 +21,22 @@ from mesh.auth import ServiceCredential
 from mesh.channel import Calls, open_channel
 from mesh.config import Settings, service_address
 from mesh.errors import Failure
-from mesh.program import kept_secret
+from mesh.program import kept_secret, misuse
 from shop.checkout.v1 import saga_pb2, saga_pb2_grpc
 from shop.type.v1.money_pb2 import Money
 from shopmesh.parts import read_settings
 
 # grpc's stubs are typed as synchronous.
 _Do = Callable[[Any, Calls], Awaitable[None]]
-_console = Console(highlight=False, soft_wrap=True)
+# So wide that nothing is cut, whatever the terminal: an id that is shortened cannot be copied.
+_console = Console(highlight=False, soft_wrap=True, width=500)
 
 
 def main(command: str, **options: Any) -> int:
-    """Run one command and answer its exit code: 1 when checkout refused or could not be reached."""
+    """Run one command and answer its exit code: 1 when checkout refused or could not be reached, 2 for wrong use."""
+    unreadable = [f"{name}: is not UTF-8" for name, value in options.items() if not _is_text(value)]
+    if unreadable:
+        return misuse(unreadable)
     return asyncio.run(_with_checkout(read_settings().common, _COMMANDS[command](**options)))
 
 
@@ -85,6 +89,11 @@ _COMMANDS: dict[str, Callable[..., _Do]] = {
     "abort": _abort,
     "resolve": _resolve,
 }
+
+
+def _is_text(value: object) -> bool:
+    # What a shell hands over in other bytes comes as surrogates, which no message can carry.
+    return not isinstance(value, str) or value.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in value)
 
 
 async def _with_checkout(settings: Settings, do: _Do) -> int:

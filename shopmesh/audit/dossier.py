@@ -12,8 +12,7 @@ from checkout_service.domain import ENDED, OrderState
 from checkout_service.log_store import LogKind
 from checkout_service.payments.intents import payment_intents
 from checkout_service.payments.tables import payments
-from checkout_service.saga import OPERATOR, RESTING, SagaState
-from checkout_service.saga_service import Resolution
+from checkout_service.saga import OPERATOR, RESTING, Resolution, SagaState
 from checkout_service.tables import (
     answers,
     cart_claims,

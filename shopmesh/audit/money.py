@@ -8,8 +8,7 @@ from sqlalchemy import Row
 from checkout_service.domain import OrderState
 from checkout_service.log_store import LogKind
 from checkout_service.payments.provider import PaymentStatus
-from checkout_service.saga import SagaState
-from checkout_service.saga_service import Resolution
+from checkout_service.saga import Resolution, SagaState
 from shopmesh.audit.dossier import SOLD, Dossier
 from shopmesh.audit.findings import Fault
 

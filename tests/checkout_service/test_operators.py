@@ -86,6 +86,12 @@ async def accept_refunds(shop: Shop, order_id: str) -> None:
     await shop.databases["psp"].transact("accept", body)
 
 
+async def checked(shop: Shop, order_id: str) -> bool:
+    """Whether no check of the order's payment is due any more."""
+    [saga] = await rows(shop.databases["checkout"], tables.sagas, saga_id=order_id)
+    return saga["check_time"] is None
+
+
 @pytest.mark.survives("refund-refused")
 async def test_a_refund_refused_for_ever_waits_for_the_operator_and_shows_what_is_owed(shop: Shop) -> None:
     who, sku, order_id = await refund_refused(shop)
@@ -154,6 +160,13 @@ async def test_money_that_was_given_back_past_the_provider_ends_the_saga(shop: S
     [entry] = await rows(shop.databases["checkout"], tables.saga_log, saga_id=order_id, kind="RESOLVE")
     assert (entry["actor"], entry["reason"], entry["detail"]) == ("operator-1", "bank transfer 4711", "repaid")
     assert await stock(shop, sku) == (3, 0)
+    # The provider would pay by now, and is asked once more whether there is a payment: it is not paid back again.
+    await accept_refunds(shop, order_id)
+    await webhook(shop, order_id, "succeeded")
+    await until(lambda: checked(shop, order_id))
+    [payment] = await rows(shop.databases["psp"], payments, payment_key=order_id)
+    assert (payment["state"], payment["refunded_minor"]) == ("CAPTURED", 0)
+    assert await rows(shop.databases["checkout"], tables.saga_log, saga_id=order_id, kind="STRAY_PAYMENT") == []
     # So that the shop adds up for the tests that follow.
     await repay_in_book(shop, order_id)
 
