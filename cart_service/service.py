@@ -99,12 +99,18 @@ class CartService:
         carts = await self._database.transact("view carts", read, read_only=True)
         return [view.of(carts) for view in views]
 
-    async def batch_settle_carts(self, settlements: Sequence[Settle]) -> None:
-        """Take out what orders bought, once per order. Idempotent: repeat it whole if any of it fails."""
+    async def batch_settle_carts(self, settlements: Sequence[Settle]) -> list[Cart]:
+        """Take out what orders bought, once per order. Idempotent: repeat it whole if any of it fails.
+
+        Answers each settlement's cart as it stands then.
+        """
         _check_settlements(settlements)
+        settled: list[Cart] = []
         for outcome in await self._writes.submit_many(settlements, deadline=current_deadline()):
             if isinstance(outcome, Failure):
                 raise outcome
+            settled.append(outcome)
+        return settled
 
     async def delete_expired(self, *, ttl: timedelta, at_most: int) -> int:
         """Delete carts that nobody changed for `ttl`, and keys as old but never of the last 30 days.

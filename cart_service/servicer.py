@@ -65,8 +65,8 @@ class CartServicer(cart_pb2_grpc.CartServiceServicer):
         self, request: cart_pb2.BatchSettleCartsRequest, context: Context
     ) -> cart_pb2.BatchSettleCartsResponse:
         """Take out what was bought."""
-        await self._service.batch_settle_carts([_settle(settlement) for settlement in request.settlements])
-        return cart_pb2.BatchSettleCartsResponse()
+        settled = await self._service.batch_settle_carts([_settle(settlement) for settlement in request.settlements])
+        return cart_pb2.BatchSettleCartsResponse(versions=[cart.version for cart in settled])
 
 
 def _cart(priced: PricedCart) -> cart_pb2.Cart:

@@ -32,15 +32,15 @@ class CartClient:
         self._stub: Any = cart_pb2_grpc.CartServiceStub(channel)
         self._calls = calls
         self._views: Batcher[tuple[str, str], CartView] = Batcher("cart views", self._get_many)
-        self._settlements: Batcher[Order, None] = Batcher("cart settlements", self._settle_many)
+        self._settlements: Batcher[Order, int] = Batcher("cart settlements", self._settle_many)
 
     async def get(self, cart_id: str, customer_id: str) -> CartView:
         """The cart as this caller (empty for a guest) sees it; one that is absent or somebody else's is empty."""
         return await self._views.submit((cart_id, customer_id))
 
-    async def settle(self, order: Order) -> None:
-        """Take what was bought out of the cart. Idempotent by order."""
-        await self._settlements.submit(order)
+    async def settle(self, order: Order) -> int:
+        """Take what was bought out of the cart, and answer a version of it without that. Idempotent by order."""
+        return await self._settlements.submit(order)
 
     async def close(self) -> None:
         """Finish what waits."""
@@ -56,10 +56,11 @@ class CartClient:
             for cart in response.carts
         ]
 
-    async def _settle_many(self, orders: Sequence[Order]) -> list[Failure | None]:
+    async def _settle_many(self, orders: Sequence[Order]) -> list[int | Failure]:
         request = cart_pb2.BatchSettleCartsRequest(settlements=[_settlement(order) for order in orders])
-        await self._calls(self._stub.BatchSettleCarts, request, timeout_s=_TIMEOUT_S)
-        return [None] * len(orders)
+        response = await self._calls(self._stub.BatchSettleCarts, request, timeout_s=_TIMEOUT_S)
+        # A cart service of before tells no versions.
+        return list(response.versions) or [0] * len(orders)
 
 
 class CatalogClient:

@@ -121,8 +121,8 @@ class Commands:
         return _payment_report(result.status, result.payment_id)
 
     async def _settle(self, course: Course, _: datetime) -> Report:
-        await self._carts.settle(course.order)
-        return Report(outcome=Outcome.SETTLED)
+        version = await self._carts.settle(course.order)
+        return Report(outcome=Outcome.SETTLED, settled_version=version)
 
     async def _void(self, course: Course, _: datetime) -> Report:
         result = await self._provider.cancel(course.order.order_id)

@@ -249,8 +249,8 @@ class Engine:
             believed = [_wished(item.course, standing) for item in reported]
             after = [self._advance(course, item.report, at) for course, item in zip(believed, reported, strict=True)]
             moves = [
-                Move(before, course)
-                for before, course in zip(believed, after, strict=True)
+                Move(before, course, item.report.settled_version)
+                for before, course, item in zip(believed, after, reported, strict=True)
                 if not isinstance(course, Failure)
             ]
             refused = iter(await saga_store.apply_moves(connection, standing, moves, self._encode))

@@ -278,6 +278,8 @@ class Report:
     available: Mapping[str, int] = field(default_factory=dict)
     # How long stock is held from now, when that was just agreed.
     held_for: timedelta | None = None
+    # A version of the cart that what was bought has left.
+    settled_version: int = 0
     # Why the outcome is not known.
     error: str = ""
 

@@ -47,6 +47,8 @@ class Move:
 
     before: Course
     after: Course
+    # A version of the cart that what was bought has left, if the step showed one.
+    settled_version: int = 0
 
     @property
     def frees_claim(self) -> bool:
@@ -192,7 +194,8 @@ async def _free_claims(connection: AsyncConnection, moves: Sequence[Move]) -> No
     if not moves:
         return
     bought = {
-        move.after.order.cart_id: move.after.order.cart_version
+        # Whatever was read of the cart before what was bought had left it is not to be ordered any more.
+        move.after.order.cart_id: max(move.after.order.cart_version, move.settled_version - 1)
         for move in moves
         if move.before.saga.state is SagaState.SETTLING
     }

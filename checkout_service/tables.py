@@ -30,8 +30,8 @@ answers = Table(
     Column("answer", _BYTES, nullable=False),
 )
 
-# At most one order under way per cart: order_id is empty while there is none. ordered_version is the version of the
-# cart that was last bought: an order must come from a later reading.
+# At most one order under way per cart: order_id is empty while there is none. ordered_version is the last version of
+# the cart that still held what was bought: an order must come from a later reading.
 cart_claims = Table(
     "cart_claims",
     metadata,

@@ -191,7 +191,8 @@ async def test_checkout_reads_and_settles_many(stub: "CartServiceAsyncStub", car
     settlement = pb.BatchSettleCartsRequest.Settlement(cart_id=cart_id, order_id="o1", lines=[bought])
 
     for _ in range(2):
-        await stub.BatchSettleCarts(pb.BatchSettleCartsRequest(settlements=[settlement]), metadata=CHECKOUT)
+        settled = await stub.BatchSettleCarts(pb.BatchSettleCartsRequest(settlements=[settlement]), metadata=CHECKOUT)
+        assert list(settled.versions) == [2]
 
     answer = await stub.BatchGetCarts(views, metadata=CHECKOUT)
     hers = pb.Cart(cart_id=cart_id, version=2, items=[pb.CartItem(sku="apple", quantity=3)])

@@ -75,8 +75,9 @@ async def move(database: Database, *moves: Move) -> list[Failure | None]:
 async def step(database: Database, course: Course, *outcomes: Outcome, **facts: Any) -> Course:
     """Take a saga along the table, durably. Only the last step gets the facts."""
     for number, outcome in enumerate(outcomes, start=1):
-        following = await stepped(database, course, outcome, **facts if number == len(outcomes) else {})
-        assert await move(database, Move(course, following)) == [None]
+        now_known = facts if number == len(outcomes) else {}
+        following = await stepped(database, course, outcome, **now_known)
+        assert await move(database, Move(course, following, now_known.get("settled_version", 0))) == [None]
         course = following
     return course
 

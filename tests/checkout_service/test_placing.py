@@ -126,6 +126,16 @@ async def test_a_reading_from_before_the_cart_was_bought_is_outdated(database: D
     assert (await written(database)).keys == 2
 
 
+@pytest.mark.survives("added-during-checkout")
+async def test_a_reading_from_before_what_was_bought_had_left_the_cart_is_outdated(database: Database) -> None:
+    first = new_order(version=3)
+    # Something was added meanwhile, version 4; the settlement made version 5.
+    await step(database, await placed(database, first), *TO_PAID, settled_version=5)
+
+    assert await place(database, second_try(first, version=4)) == [CartOutdated()]
+    assert isinstance((await place(database, second_try(first, version=5)))[0], Course)
+
+
 async def test_a_batch_that_is_written_twice_is_written_once(database: Database) -> None:
     wishes = [new_order(), new_order(), new_order(place_order(cart_id=str(uuid.uuid4()), request_id="key-9"))]
     shared = new_order(wishes[0].request)
