@@ -1,16 +1,15 @@
 """The SQL of carts: set-oriented functions of a connection that never commit."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Any
 
-from sqlalchemy import Column, Table, delete, func, insert, select, tuple_
-from sqlalchemy.dialects import mysql, sqlite
+from sqlalchemy import Column, Table, delete, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cart_service.domain import AddItem, Books, Cart, Command, Line, Outcome, SetItemQuantity, Settle, decide
 from cart_service.tables import cart_items, cart_requests, carts, settlements
-from mesh.db import BY_PRIMARY_KEY, insert_if_absent, now
+from mesh.db import BY_PRIMARY_KEY, now
+from mesh.rows import insert_if_absent, insert_rows, upsert
 
 # Pairs in one statement; SQLite takes 32766 parameters.
 _PAIRS = 10_000
@@ -134,9 +133,9 @@ async def _save_carts(connection: AsyncConnection, before: Books, after: Books, 
         for line in cart.lines.values()
         if earlier.lines.get(line.sku) != line
     ]
-    await _upsert(connection, carts, heads, changing=("customer_id", "version", "update_time"))
+    await upsert(connection, carts, heads, changing=("customer_id", "version", "update_time"))
     await _delete_pairs(connection, cart_items.c.cart_id, cart_items.c.sku, gone)
-    await _upsert(connection, cart_items, lines, changing=("quantity", "position"))
+    await upsert(connection, cart_items, lines, changing=("quantity", "position"))
 
 
 async def _save_keys(connection: AsyncConnection, before: Books, after: Books, at: datetime) -> None:
@@ -150,8 +149,7 @@ async def _save_keys(connection: AsyncConnection, before: Books, after: Books, a
         for order_id, cart_id in sorted(after.settlements.items())
         if order_id not in before.settlements
     ]
-    if added:
-        await connection.execute(insert(cart_requests), added)
+    await insert_rows(connection, cart_requests, added)
     # No lock keeps two writers apart who settle a cart that is not there; either's row will do.
     await insert_if_absent(connection, settlements, settled)
 
@@ -177,20 +175,3 @@ async def _delete_pairs(
     for start in range(0, len(pairs), _PAIRS):
         chunk = pairs[start : start + _PAIRS]
         await connection.execute(delete(first.table).where(tuple_(first, second).in_(chunk)))
-
-
-async def _upsert(
-    connection: AsyncConnection, table: Table, rows: Sequence[Mapping[str, Any]], *, changing: tuple[str, ...]
-) -> None:
-    """Insert rows; where the PRIMARY KEY is taken, overwrite the columns `changing` instead."""
-    if not rows:
-        return
-    if connection.dialect.name == "sqlite":
-        lite = sqlite.insert(table)
-        keys = list(table.primary_key.columns)
-        statement: Any = lite.on_conflict_do_update(index_elements=keys, set_={c: lite.excluded[c] for c in changing})
-    else:
-        # VALUES(), not a row alias: the drivers join the rows into one statement only behind that.
-        new = {column: func.values(table.c[column]) for column in changing}
-        statement = mysql.insert(table).on_duplicate_key_update(new)
-    await connection.execute(statement, list(rows))

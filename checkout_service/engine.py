@@ -8,10 +8,11 @@ people a wish, which the owner takes as one more outcome.
 
 import asyncio
 import logging
+import math
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import Context
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from checkout_service import gauges, lease_store, saga_store, store
@@ -20,7 +21,7 @@ from checkout_service.domain import ANNOUNCED, ANSWERING, ENDED, Order, OrderSta
 from checkout_service.lease import RENEW_EVERY_S, Lease
 from checkout_service.outside import Outside
 from checkout_service.payment_checks import PaymentChecks
-from checkout_service.saga import Course, Outcome, Patience, Report, SagaState, advance, gives_up
+from checkout_service.saga import Course, Outcome, Patience, Report, SagaState, advance, follow, gives_up, next_step
 from checkout_service.saga_store import Encode, Move, Standing
 from mesh.batch import Batcher
 from mesh.clock import Clock
@@ -29,6 +30,8 @@ from mesh.errors import Failure, Kind, unavailable
 
 ACTOR = "checkout"
 _RECOVER_EVERY_S = 0.5
+# What takes longer than this is recorded on the way, to be seen from outside and to hear what is wished.
+_STRIDE_S = 0.5
 _CHECK_EVERY_S = 1.0
 _MEASURE_EVERY_S = 5.0
 _TIDY_EVERY_S = 300.0
@@ -46,10 +49,23 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Reported:
-    """A course and what its command showed, waiting to be recorded."""
+    """A course and what its commands showed, one after the other, waiting to be recorded."""
 
     course: Course
-    report: Report
+    reports: Sequence[Report]
+
+
+@dataclass(slots=True, eq=False)
+class _Stride:
+    """A saga under way: `course` is durable, `reports` show what came behind it and lead to `ahead`, in memory."""
+
+    course: Course
+    ahead: Course
+    # When it is slow enough to be recorded on the way, in monotonic time.
+    slow_at: float = math.inf
+    reports: list[Report] = field(default_factory=list)
+    # Records the first of the reports, because the command behind them takes long.
+    recording: asyncio.Task[None] | None = None
 
 
 class Engine:
@@ -78,6 +94,7 @@ class Engine:
         self._patience = patience
         self._moves: Batcher[_Reported, Course] = Batcher("saga steps", self._record_many)
         self._drivers: dict[str, asyncio.Task[None]] = {}
+        self._strides: dict[str, _Stride] = {}
         self._loops: list[asyncio.Task[None]] = []
         # Who waits for an order's answer, and for its end.
         self._answers: _Waiters = defaultdict(list)
@@ -101,6 +118,7 @@ class Engine:
         rounds: dict[Callable[[], Awaitable[None]], float] = {
             self._lease.renew: RENEW_EVERY_S,
             self._recover: _RECOVER_EVERY_S,
+            self._record_slow: _STRIDE_S / 2,
             self._outside.watch: 0,
             self._checks.run: _CHECK_EVERY_S,
             self._measure: _MEASURE_EVERY_S,
@@ -179,21 +197,67 @@ class Engine:
 
     async def _drive(self, course: Course) -> None:
         saga_id = course.saga.saga_id
-        while not (course.saga.rests or course.saga.is_parked):
-            try:
-                report = await self._next_report(course)
-                course = await self._moves.submit(_Reported(course, report))
-            except StaleCoordinatorError:
-                _log.warning("saga taken over", extra={"saga_id": saga_id})
-                return
-            except Failure as failure:
-                if failure.kind not in (Kind.UNAVAILABLE, Kind.RESOURCE_EXHAUSTED):
-                    _log.warning("saga left", extra={"saga_id": saga_id, "reason": failure.reason})
+        stride = self._strides[saga_id] = _Stride(course, course)
+        try:
+            while not (stride.course.saga.rests or stride.course.saga.is_parked):
+                try:
+                    await self._go_on(stride)
+                except StaleCoordinatorError:
+                    _log.warning("saga taken over", extra={"saga_id": saga_id})
                     return
-                # The database is away: what the command did is found again by running it again, under its key.
-                await asyncio.sleep(_PAUSE_S)
-                continue
-            self._tell(course)
+                except Failure as failure:
+                    if failure.kind not in (Kind.UNAVAILABLE, Kind.RESOURCE_EXHAUSTED):
+                        _log.warning("saga left", extra={"saga_id": saga_id, "reason": failure.reason})
+                        return
+                    # The database is away: what the commands did is found again by running them again, under their key.
+                    await asyncio.sleep(_PAUSE_S)
+                    continue
+                self._tell(stride.course)
+        finally:
+            if stride.recording is not None:
+                stride.recording.cancel()
+            if self._strides.get(saga_id) is stride:
+                del self._strides[saga_id]
+
+    async def _go_on(self, stride: _Stride) -> None:
+        """Run the saga's command, and those behind it as long as nothing is to be recorded first; then record all."""
+        await self._recorded(stride)
+        stride.reports.clear()
+        stride.ahead = stride.course
+        stride.slow_at = self._clock.monotonic() + _STRIDE_S
+        goes_on = True
+        while goes_on:
+            state = stride.ahead.saga.state
+            report = await self._next_report(stride.ahead)
+            await self._recorded(stride)
+            if stride.ahead.saga.state is not state:
+                # Called off on the way: what the command did is found again by undoing it.
+                return
+            stride.reports.append(report)
+            stride.ahead = advance(stride.ahead, report, at=self._lease.now(), by=ACTOR, patience=self._patience)
+            step = next_step(state, report.outcome)
+            goes_on = step.goes_on and stride.ahead.saga.state is step.state
+        stride.slow_at = math.inf
+        await self._record(stride)
+
+    async def _record(self, stride: _Stride) -> None:
+        recorded = tuple(stride.reports)
+        stride.course = stride.ahead = await self._moves.submit(_Reported(stride.course, recorded))
+        stride.reports.clear()
+
+    async def _record_slow(self) -> None:
+        """Record the strides that take long, as far as they came, while their commands run."""
+        at = self._clock.monotonic()
+        for stride in self._strides.values():
+            if stride.slow_at <= at and stride.reports and stride.recording is None:
+                stride.recording = asyncio.create_task(self._record(stride), name="record a slow stride")
+                stride.recording.add_done_callback(_seen)
+
+    async def _recorded(self, stride: _Stride) -> None:
+        """Wait for what is being recorded of the stride, if anything is."""
+        recording, stride.recording = stride.recording, None
+        if recording is not None:
+            await recording
 
     async def _next_report(self, course: Course) -> Report:
         called_off = await self._until_due(course)
@@ -247,26 +311,23 @@ class Engine:
             at = at or await now(connection)
             standing = await saga_store.lock_sagas(connection, [item.course.saga.saga_id for item in reported])
             believed = [_wished(item.course, standing) for item in reported]
-            after = [self._advance(course, item.report, at) for course, item in zip(believed, reported, strict=True)]
-            moves = [
-                Move(before, course, item.report.settled_version)
-                for before, course, item in zip(believed, after, reported, strict=True)
-                if not isinstance(course, Failure)
-            ]
+            ways = [self._way(course, item.reports, at) for course, item in zip(believed, reported, strict=True)]
+            moves = [way for way in ways if isinstance(way, Move)]
             refused = iter(await saga_store.apply_moves(connection, standing, moves, self._encode))
-            return [course if isinstance(course, Failure) else (next(refused) or course) for course in after]
+            return [way if isinstance(way, Failure) else (next(refused) or way.after) for way in ways]
 
         recorded = await self._database.transact("saga_steps", body)
         if any(isinstance(course, Course) and course.order.state in ANNOUNCED for course in recorded):
             self._announce()
         return recorded
 
-    def _advance(self, course: Course, report: Report, at: datetime) -> Course | Failure:
+    def _way(self, course: Course, reports: Sequence[Report], at: datetime) -> Move | Failure:
         try:
-            return advance(course, report, at=at, by=ACTOR, patience=self._patience)
+            *between, after = follow(course, reports, at=at, by=ACTOR, patience=self._patience)
         except ValueError as error:
             _log.exception("off the table", extra={"saga_id": course.saga.saga_id})
             return Failure(Kind.INTERNAL, "OFF_THE_TABLE", str(error))
+        return Move(course, after, max(report.settled_version for report in reports), between)
 
     def _tell(self, course: Course) -> None:
         """Let those who wait know, once there is something to answer."""
@@ -325,6 +386,12 @@ class Engine:
             except Exception:  # noqa: BLE001 - the loop outlives whatever its work runs into
                 _log.exception("background work broke", extra={"work": work.__name__})
             await asyncio.sleep(every_s * self._clock.uniform(0.8, 1.2))
+
+
+def _seen(recording: asyncio.Task[None]) -> None:
+    """Its driver learns of a failure, if there still is one."""
+    if not recording.cancelled():
+        recording.exception()
 
 
 def _answer(waiters: _Waiters, order: Order) -> None:

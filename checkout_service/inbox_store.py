@@ -9,7 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from checkout_service.domain import PaymentEvent, PaymentEventKind
 from checkout_service.tables import inbox, sagas
-from mesh.db import BY_PRIMARY_KEY, insert_if_absent, now
+from mesh.db import BY_PRIMARY_KEY, now
+from mesh.rows import insert_if_absent
 
 
 async def add_events(connection: AsyncConnection, events: Sequence[PaymentEvent]) -> None:

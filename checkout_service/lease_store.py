@@ -7,7 +7,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from checkout_service.saga import OPERATOR, Saga
 from checkout_service.tables import coordinators, sagas
-from mesh.db import BY_PRIMARY_KEY, insert_if_absent, now
+from mesh.db import BY_PRIMARY_KEY, now
+from mesh.rows import insert_if_absent
 
 _LEASE = update(coordinators).where(coordinators.c.owner == bindparam("me")).values(lease_until=bindparam("ends"))
 _OWNERS = select(sagas.c.owner).where(sagas.c.owner > "").distinct()

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from checkout_service.saga import Resolution
 from checkout_service.tables import inbox, order_events, saga_log
-from mesh.db import insert_if_absent
+from mesh.rows import insert_if_absent
 
 
 class LogKind(enum.StrEnum):

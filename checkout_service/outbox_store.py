@@ -13,7 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from checkout_service.domain import OrderState
 from checkout_service.tables import order_events, outbox, relays
-from mesh.db import insert_if_absent, now
+from mesh.db import now
+from mesh.rows import insert_if_absent
 
 _RELAY = "outbox"
 _COUNTED_AT_MOST = 100_000

@@ -62,7 +62,8 @@ async def place_orders(
         refused = [wish.request.key for wish in fresh if not isinstance(results[wish.order_id], Course)]
         await store.give_keys_back(connection, refused)
         courses = [course for course in results.values() if isinstance(course, Course)]
-        await store.claim_carts(connection, {c.order.cart_id: c.order.order_id for c in courses}, at)
+        taken = [Claim(o.cart_id, o.order_id, claims[o.cart_id].ordered_version) for o in (c.order for c in courses)]
+        await store.write_claims(connection, taken, at)
         await store.insert_orders(connection, [(course.order, course.saga) for course in courses])
         return [_own_or_shared(wish, first[wish.request.key], {**results, **written}) for wish in wishes]
 

@@ -8,7 +8,7 @@ only goes forward, but for a capture refused for good, and for a wish to undo it
 
 import enum
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -90,7 +90,8 @@ class Step:
 
     A step with `fails_as` fixes the undone end; the undoing that follows reaches it with the state UNDONE. An empty
     reason in it stands for the wish's. With `again` the same thing is tried once more, so its tries count on. A step
-    that `parks` hands the saga to the operator, for the reason given.
+    that `parks` hands the saga to the operator, for the reason given. One that `goes_on` is recorded together with the
+    step behind it: after a crash in between the same commands are run again, and find what they did.
     """
 
     state: SagaState
@@ -98,6 +99,7 @@ class Step:
     fails_as: tuple[OrderState, str] | None = None
     again: bool = False
     parks: str = ""
+    goes_on: bool = False
 
 
 # Owns the sagas that are parked.
@@ -134,13 +136,14 @@ _AUTHORIZATION_KNOWN = {
 
 TABLE: Mapping[SagaState, Mapping[Outcome, Step]] = {
     _S.RESERVING: {
-        _O.RESERVED: Step(_S.AUTHORIZING, order=OrderState.RESERVED),
+        _O.RESERVED: Step(_S.AUTHORIZING, order=OrderState.RESERVED, goes_on=True),
+        # Refused once is refused for ever, so nobody has gone on from here.
         _O.OUT_OF_STOCK: Step(_S.UNDONE, fails_as=_OUT_OF_STOCK),
-        _O.HOLD_LOST: Step(_S.UNDONE, fails_as=_EXPIRED),
         _O.UNKNOWN: Step(_S.RESERVING, again=True),
-        # The release bars a reserve that is still on its way.
-        _O.GAVE_UP: Step(_S.RELEASING, fails_as=_EXPIRED),
-        _O.CALLED_OFF: Step(_S.RELEASING, fails_as=_CALLED_OFF),
+        # Somebody may have gone on and asked for money; the release bars a reserve that is still on its way.
+        _O.HOLD_LOST: Step(_S.VOIDING, fails_as=_EXPIRED),
+        _O.GAVE_UP: Step(_S.VOIDING, fails_as=_EXPIRED),
+        _O.CALLED_OFF: Step(_S.VOIDING, fails_as=_CALLED_OFF),
     },
     _S.AUTHORIZING: {**_AUTHORIZATION_KNOWN, _O.UNKNOWN: Step(_S.FINDING_AUTHORIZATION, again=True)},
     _S.FINDING_AUTHORIZATION: {
@@ -157,12 +160,12 @@ TABLE: Mapping[SagaState, Mapping[Outcome, Step]] = {
         _O.CALLED_OFF: Step(_S.VOIDING, fails_as=_CALLED_OFF),
     },
     _S.COMMITTING: {
-        _O.COMMITTED: Step(_S.CAPTURING),
+        _O.COMMITTED: Step(_S.CAPTURING, goes_on=True),
         _O.HOLD_LOST: Step(_S.VOIDING, fails_as=_EXPIRED),
         **_again(_S.COMMITTING),
     },
     _S.CAPTURING: {
-        _O.CAPTURED: Step(_S.SETTLING, order=OrderState.PAID),
+        _O.CAPTURED: Step(_S.SETTLING, order=OrderState.PAID, goes_on=True),
         _O.CAPTURE_REFUSED: Step(_S.VOIDING, fails_as=_CAPTURE_REFUSED),
         _O.UNKNOWN: Step(_S.FINDING_CAPTURE, again=True),
         _O.EXHAUSTED: Step(_S.CAPTURING, parks="ATTEMPTS_EXHAUSTED"),
@@ -326,6 +329,22 @@ def advance(course: Course, report: Report, *, at: datetime, by: str, patience: 
     return Course(_moved(saga, step, report, at=at, patience=patience), order)
 
 
+def follow(course: Course, reports: Sequence[Report], *, at: datetime, by: str, patience: Patience) -> list[Course]:
+    """Where reports, each made on the way that the one before leads, take an order and its saga, step by step.
+
+    It ends early where a wish leads off that way: what was reported behind it is found again by undoing it. Pure.
+    Raises ValueError as `advance`.
+    """
+    path: list[Course] = []
+    for report in reports:
+        straight = next_step(course.saga.state, report.outcome).state
+        course = advance(course, report, at=at, by=by, patience=patience)
+        path.append(course)
+        if course.saga.state is not straight:
+            break
+    return path
+
+
 def gives_up(saga: Saga, *, at: datetime, patience: Patience) -> Outcome | None:
     """Why the state is not to be tried (again): CALLED_OFF on a wish, GAVE_UP or EXHAUSTED; None if it is."""
     if saga.wish and saga.state in BEFORE_COMMIT:
@@ -370,7 +389,7 @@ def _moved(saga: Saga, step: Step, report: Report, *, at: datetime, patience: Pa
     unknown = report.outcome is Outcome.UNKNOWN and step.again
     attempts = saga.attempts + unknown if step.again or step.parks else 0
     # Where a payment may have been asked for, one that should not be is looked for once more.
-    checked = step.state is SagaState.UNDONE and saga.held_until is not None
+    checked = step.state is SagaState.UNDONE and saga.state is not SagaState.RESERVING
     return replace(
         saga,
         state=step.state,

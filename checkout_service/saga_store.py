@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 
 from sqlalchemy import Row, bindparam, select, update
@@ -14,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from checkout_service.domain import ANNOUNCED, ANSWERING, Order, OrderState, sources_of
 from checkout_service.saga import Course, Saga, SagaState, Wish
-from checkout_service.store import insert_events, read_orders, saga_row, totals_row
+from checkout_service.store import Claim, insert_events, read_orders, saga_row, totals_row, write_claims
 from checkout_service.tables import (
     answers,
     cart_claims,
@@ -24,8 +25,9 @@ from checkout_service.tables import (
     outbox,
     sagas,
 )
-from mesh.db import BY_PRIMARY_KEY, insert_if_absent, set_by_key
+from mesh.db import BY_PRIMARY_KEY
 from mesh.errors import Failure, Kind, PoisonError
+from mesh.rows import insert_if_absent, set_by_key
 
 # Serializes an order as the contract's message, the answer that its key repeats for ever.
 Encode = Callable[[Order], bytes]
@@ -38,24 +40,42 @@ _LOCKED = (
     .with_for_update()
     .with_hint(sagas, BY_PRIMARY_KEY, "mysql")
 )
+_SET_AVAILABLE = (
+    update(order_lines)
+    .where(order_lines.c.order_id == bindparam("of"), order_lines.c.sku == bindparam("line"))
+    .values(available=bindparam("seen"))
+)
 _WISHED = select(sagas.c.saga_id).where(sagas.c.saga_id.in_(bindparam("saga_ids", expanding=True)), sagas.c.wish != "")
 
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """A saga's step with its order's change: from what is believed to stand to what shall stand."""
+    """A saga's way with its order's changes: from what is believed to stand to what shall stand."""
 
     before: Course
     after: Course
-    # A version of the cart that what was bought has left, if the step showed one.
+    # A version of the cart that what was bought has left, if the way showed one.
     settled_version: int = 0
+    # What it passes through.
+    between: Sequence[Course] = ()
+
+    @property
+    def changes(self) -> list[Order]:
+        """The order after each of its changes; empty if it has none."""
+        orders = [course.order for course in (self.before, *self.between, self.after)]
+        return [after for before, after in pairwise(orders) if after.sequence != before.sequence]
+
+    @property
+    def settles(self) -> bool:
+        """Whether what was bought has left the cart by now, or will not leave it any more."""
+        states = [course.saga.state for course in (self.before, *self.between, self.after)]
+        return any(was is SagaState.SETTLING and is_ is not was for was, is_ in pairwise(states))
 
     @property
     def frees_claim(self) -> bool:
         """Whether the cart may be ordered again from here on: what was bought has left it, or nothing was bought."""
-        was, is_ = self.before.saga.state, self.after.saga.state
-        settled = was is SagaState.SETTLING and is_ is not SagaState.SETTLING
-        return settled or (is_ is SagaState.UNDONE and self.before.order.state is not OrderState.PAID)
+        unpaid = self.after.saga.state is SagaState.UNDONE and self.before.order.state is not OrderState.PAID
+        return self.settles or unpaid
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +107,7 @@ async def apply_moves(
     due = [move for move, result in zip(moves, results, strict=True) if result is _DUE]
     await _update_sagas(connection, due)
     await _update_payments(connection, due)
-    changed = [move for move in due if move.after.order.sequence != move.before.order.sequence]
-    await _update_orders(connection, changed, encode)
+    await _update_orders(connection, [move.changes for move in due if move.changes], encode)
     await _free_claims(connection, [move for move in due if move.frees_claim])
     return [None if result is _DUE else result for result in results]
 
@@ -147,15 +166,15 @@ async def _update_payments(connection: AsyncConnection, moves: Sequence[Move]) -
         if move.after.order.payment_id != move.before.order.payment_id
     }
     if learnt:
-        await connection.execute(set_by_key(orders, orders.c.order_id, {"payment_id": learnt}))
+        await set_by_key(connection, orders.c.order_id, {"payment_id": learnt})
 
 
-async def _update_orders(connection: AsyncConnection, moves: Sequence[Move], encode: Encode) -> None:
-    changed = [move.after.order for move in moves]
-    if not changed:
+async def _update_orders(connection: AsyncConnection, changes: Sequence[Sequence[Order]], encode: Encode) -> None:
+    """Write what each of these orders became, one change after the other."""
+    if not changes:
         return
-    for state, members in _by_state(changed).items():
-        await _set_state(connection, state, members)
+    await _set_states(connection, changes)
+    changed = [order for of_one in changes for order in of_one]
     for order in changed:
         if any(line.available is not None for line in order.lines):
             await _set_available(connection, order)
@@ -167,53 +186,51 @@ async def _update_orders(connection: AsyncConnection, moves: Sequence[Move], enc
     await insert_if_absent(connection, outbox, [_outbox_row(order) for order in announced])
 
 
-async def _set_state(connection: AsyncConnection, state: OrderState, members: Sequence[Order]) -> None:
-    alike: dict[tuple[str, int, datetime, str], list[str]] = defaultdict(list)
-    for order in members:
-        alike[(order.reason, order.sequence, order.update_time, order.updated_by)].append(order.order_id)
-    for (reason, sequence, at, by), order_ids in alike.items():
+async def _set_states(connection: AsyncConnection, changes: Sequence[Sequence[Order]]) -> None:
+    alike: dict[tuple[OrderState, OrderState, str, int, datetime, str], list[str]] = defaultdict(list)
+    for of_one in changes:
+        first, last = of_one[0], of_one[-1]
+        same = (first.state, last.state, last.reason, last.sequence, last.update_time, last.updated_by)
+        alike[same].append(last.order_id)
+    for (first_state, state, reason, sequence, at, by), order_ids in alike.items():
+        # That each later change is legal was seen when it was made; what stands is only seen here.
         statement = (
             update(orders)
-            .where(orders.c.order_id.in_(sorted(order_ids)), orders.c.state.in_(sorted(sources_of(state))))
+            .where(orders.c.order_id.in_(sorted(order_ids)), orders.c.state.in_(sorted(sources_of(first_state))))
             .values(state=state, reason=reason, sequence=sequence, update_time=at, updated_by=by)
             .with_hint(BY_PRIMARY_KEY, dialect_name="mysql")
         )
         result = await connection.execute(statement)
         if result.rowcount != len(order_ids):
-            raise PoisonError(f"an order was not where it may become {state}")
+            raise PoisonError(f"an order was not where it may become {first_state}")
 
 
 async def _set_available(connection: AsyncConnection, order: Order) -> None:
-    by_sku = {line.sku: line.available for line in order.lines if line.available is not None}
-    statement = set_by_key(order_lines, order_lines.c.sku, {"available": by_sku})
-    await connection.execute(statement.where(order_lines.c.order_id == order.order_id))
+    seen = [
+        {"of": order.order_id, "line": line.sku, "seen": line.available}
+        for line in order.lines
+        if line.available is not None
+    ]
+    await connection.execute(_SET_AVAILABLE, seen)
 
 
 async def _free_claims(connection: AsyncConnection, moves: Sequence[Move]) -> None:
     """A cart whose order ended may be ordered again: at once if unpaid, from a later version on if bought."""
     if not moves:
         return
+    # Claims are kept for a while from here on, so that a reading of the cart from before cannot buy it again.
+    at = max(at for move in moves if (at := move.after.saga.update_time))
     bought = {
         # Whatever was read of the cart before what was bought had left it is not to be ordered any more.
         move.after.order.cart_id: max(move.after.order.cart_version, move.settled_version - 1)
         for move in moves
-        if move.before.saga.state is SagaState.SETTLING
+        if move.settles
     }
+    await write_claims(connection, [Claim(cart_id, "", version) for cart_id, version in bought.items()], at)
     unpaid = sorted({move.after.order.cart_id for move in moves} - set(bought))
-    # Claims are kept for a while from here on, so that a reading of the cart from before cannot buy it again.
-    ended = {"order_id": "", "update_time": max(at for move in moves if (at := move.after.saga.update_time))}
-    if bought:
-        await connection.execute(set_by_key(cart_claims, cart_claims.c.cart_id, {"ordered_version": bought}, **ended))
     if unpaid:
-        statement = update(cart_claims).where(cart_claims.c.cart_id.in_(unpaid)).values(ended)
+        statement = update(cart_claims).where(cart_claims.c.cart_id.in_(unpaid)).values(order_id="", update_time=at)
         await connection.execute(statement.with_hint(BY_PRIMARY_KEY, dialect_name="mysql"))
-
-
-def _by_state(changed: Sequence[Order]) -> Mapping[OrderState, list[Order]]:
-    by_state: dict[OrderState, list[Order]] = defaultdict(list)
-    for order in changed:
-        by_state[order.state].append(order)
-    return by_state
 
 
 def _is_paid(order: Order) -> bool:

@@ -22,7 +22,8 @@ from checkout_service.domain import (
 )
 from checkout_service.saga import Saga
 from checkout_service.tables import answers, cart_claims, invoices, order_events, order_keys, order_lines, orders, sagas
-from mesh.db import BY_PRIMARY_KEY, insert_if_absent, set_by_key
+from mesh.db import BY_PRIMARY_KEY
+from mesh.rows import insert_if_absent, upsert
 
 _ORDERS = select(orders, invoices.c.invoice_number).select_from(
     orders.outerjoin(invoices, invoices.c.order_id == orders.c.order_id)
@@ -104,12 +105,18 @@ async def lock_claims(connection: AsyncConnection, cart_ids: Sequence[str], at: 
     return {row.cart_id: Claim(row.cart_id, row.order_id, row.ordered_version) for row in locked}
 
 
-async def claim_carts(connection: AsyncConnection, order_by_cart: Mapping[str, str], at: datetime) -> None:
-    """Say which order each cart has under way. The claims must be locked."""
-    if order_by_cart:
-        await connection.execute(
-            set_by_key(cart_claims, cart_claims.c.cart_id, {"order_id": order_by_cart}, update_time=at)
-        )
+async def write_claims(connection: AsyncConnection, claims: Sequence[Claim], at: datetime) -> None:
+    """Say which order each of these carts has under way, and what was last bought. The claims must be locked."""
+    rows = [
+        {
+            "cart_id": claim.cart_id,
+            "order_id": claim.order_id,
+            "ordered_version": claim.ordered_version,
+            "update_time": at,
+        }
+        for claim in sorted(claims, key=lambda claim: claim.cart_id)
+    ]
+    await upsert(connection, cart_claims, rows, changing=("order_id", "ordered_version", "update_time"))
 
 
 async def delete_free_claims(connection: AsyncConnection, *, older_than: datetime, limit: int) -> int:

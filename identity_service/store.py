@@ -8,7 +8,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from identity_service.domain import REFRESH_TOKEN_TTL, Account, Customer, Family, NewAccount, RefreshToken, Role
 from identity_service.tables import customers, signing_keys, token_families
-from mesh.db import db_now, insert_if_absent, now
+from mesh.db import db_now, now
+from mesh.rows import insert_if_absent
 
 # What use cases hand from `transact` to the functions here, without a look inside.
 Connection = AsyncConnection

@@ -1,34 +1,27 @@
 """Databases: one engine per service, one way to run a transaction, and all that differs between MySQL and SQLite.
 
 Statements are SQLAlchemy Core and the same for both. What a dialect says in its own way stands here: the database's
-clock, insert-unless-present, writing many rows at once, which errors are worth a repetition.
+clock, how transactions begin, which errors are worth a repetition. Writing many rows at once is in mesh.rows.
 """
 
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import (
-    ColumnElement,
     DateTime,
-    Executable,
     String,
-    Table,
     Text,
-    Update,
-    case,
     event,
-    literal,
     select,
     text,
-    update,
 )
-from sqlalchemy.dialects import mysql, sqlite
+from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import URL, Dialect
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -54,6 +47,9 @@ _AWAY = {1290, 1836, 1021, 1114, 1044, 1045, 1049, 1146, 3100}
 _SQLITE_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _SQLITE_AWAY = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
 _ATTEMPTS = 4
+POOL_SIZE = 10
+# How long a transaction waits for a connection.
+_WAIT_S = 10.0
 _MYSQL_SESSION = (
     "SET SESSION time_zone = '+00:00', innodb_lock_wait_timeout = 5, "
     "sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO'"
@@ -119,40 +115,24 @@ async def now(connection: AsyncConnection) -> datetime:
 _NOW = select(db_now())
 
 
-async def insert_if_absent(connection: AsyncConnection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert rows, silently passing over those whose PRIMARY KEY is taken; every other violation still raises.
-
-    Which row stands afterwards, ours or another's, is learnt by reading it back.
-    """
-    if not rows:
-        return
-    await connection.execute(_insert_if_absent(table, connection.dialect.name), list(rows))
-
-
-@cache
-def _insert_if_absent(table: Table, dialect: str) -> Executable:
-    if dialect == "sqlite":
-        return sqlite.insert(table).on_conflict_do_nothing(index_elements=list(table.primary_key.columns))
-    first = next(iter(table.primary_key.columns))
-    return mysql.insert(table).on_duplicate_key_update({first.name: first})
-
-
-def set_by_key(table: Table, key: ColumnElement[str], changes: Mapping[str, Mapping[str, Any]], **same: Any) -> Update:
-    """One UPDATE of many rows: `changes` is column -> {key -> new value}, the same keys in each; `same` suits all."""
-    keys = sorted(next(iter(changes.values())))
-    values = {
-        column: case({name: literal(value, table.c[column].type) for name, value in by_key.items()}, value=key)
-        for column, by_key in changes.items()
-    }
-    statement = update(table).where(key.in_(keys)).values({**values, **same})
-    return statement.with_hint(BY_PRIMARY_KEY, dialect_name="mysql")
-
-
 class Database:
     """One service's database. `transact` is the only way in."""
 
-    def __init__(self, engine: AsyncEngine, *, clock: Clock, failpoints: Failpoints | None = None) -> None:
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        *,
+        clock: Clock,
+        failpoints: Failpoints | None = None,
+        reads: AsyncEngine | None = None,
+        pool_size: int = POOL_SIZE,
+    ) -> None:
+        """`reads` is for what only reads; by default it is the same engine. Each has `pool_size` connections."""
         self._engine = engine
+        self._reads = reads or engine
+        # Whoever waits in the pool itself is not told when a connection could not be made, and waits to the end.
+        self._slots = asyncio.Semaphore(pool_size)
+        self._read_slots = self._slots if reads is None else asyncio.Semaphore(pool_size)
         self._clock = clock
         self._failpoints = failpoints
         self._embedded = engine.dialect.name == "sqlite"
@@ -181,6 +161,7 @@ class Database:
         """Wait for the transactions under way, then close every connection."""
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._engine.dispose()
+        await self._reads.dispose()
 
     async def _repeat(self, name: str, body: Transaction[T], *, read_only: bool) -> T:
         for attempt in range(_ATTEMPTS):
@@ -204,10 +185,11 @@ class Database:
 
     async def _once(self, body: Transaction[T], *, read_only: bool) -> T:
         if read_only:
-            async with self._engine.connect() as connection:
-                await connection.execution_options(mesh_read_only=True)
+            async with _slot(self._read_slots), self._reads.connect() as connection:
+                if self._embedded:
+                    await connection.execution_options(mesh_read_only=True)
                 return await body(connection)
-        async with self._writer, self._engine.begin() as connection:
+        async with self._writer, _slot(self._slots), self._engine.begin() as connection:
             return await body(connection)
 
     async def _struck(self, failpoints: Failpoints, name: str, body: Transaction[T], *, read_only: bool) -> T:
@@ -231,14 +213,27 @@ class Database:
             task.exception()
 
 
+@contextlib.asynccontextmanager
+async def _slot(slots: asyncio.Semaphore) -> AsyncIterator[None]:
+    """Wait for a connection to be free. Raises TimeoutError when that takes too long."""
+    async with asyncio.timeout(_WAIT_S):
+        await slots.acquire()
+    try:
+        yield
+    finally:
+        slots.release()
+
+
 async def open_database(
-    url: URL, *, clock: Clock = SYSTEM_CLOCK, failpoints: Failpoints | None = None, pool_size: int = 10
+    url: URL, *, clock: Clock = SYSTEM_CLOCK, failpoints: Failpoints | None = None, pool_size: int = POOL_SIZE
 ) -> Database:
     """The database at `url`, which must exist (see `create_database`). No connection is opened by this."""
-    return Database(open_engine(url, clock=clock, pool_size=pool_size), clock=clock, failpoints=failpoints)
+    engine = open_engine(url, clock=clock, pool_size=pool_size)
+    reads = None if engine.dialect.name == "sqlite" else _mysql_reads(url, pool_size)
+    return Database(engine, clock=clock, failpoints=failpoints, reads=reads, pool_size=pool_size)
 
 
-def open_engine(url: URL, *, clock: Clock = SYSTEM_CLOCK, pool_size: int = 10) -> AsyncEngine:
+def open_engine(url: URL, *, clock: Clock = SYSTEM_CLOCK, pool_size: int = POOL_SIZE) -> AsyncEngine:
     """The engine behind a Database, for what runs outside of one, such as migrations."""
     if url.get_backend_name() == "sqlite":
         return _sqlite_engine(url, clock, pool_size)
@@ -261,7 +256,9 @@ async def create_database(url: URL) -> None:
 
 
 def _sqlite_engine(url: URL, clock: Clock, pool_size: int) -> AsyncEngine:
-    engine = create_async_engine(url, pool_size=pool_size, max_overflow=0, pool_timeout=10, pool_reset_on_return=None)
+    engine = create_async_engine(
+        url, pool_size=pool_size, max_overflow=0, pool_timeout=_WAIT_S, pool_reset_on_return=None
+    )
 
     @event.listens_for(engine.sync_engine, "connect")
     def prepare(connection: Any, _: object) -> None:
@@ -282,16 +279,22 @@ def _sqlite_engine(url: URL, clock: Clock, pool_size: int) -> AsyncEngine:
     return engine
 
 
-def _mysql_engine(url: URL, pool_size: int) -> AsyncEngine:
+def _mysql_engine(url: URL, pool_size: int, **options: Any) -> AsyncEngine:
     return create_async_engine(
         url,
         pool_size=pool_size,
         max_overflow=0,
-        pool_timeout=10,
+        pool_timeout=_WAIT_S,
         pool_recycle=1800,
-        isolation_level="READ COMMITTED",
         connect_args={"init_command": _MYSQL_SESSION, "connect_timeout": 5, "charset": "utf8mb4"},
+        **{"isolation_level": "READ COMMITTED", **options},
     )
+
+
+def _mysql_reads(url: URL, pool_size: int) -> AsyncEngine:
+    # At READ COMMITTED each statement sees what is committed when it begins, in a transaction or not; without one there
+    # is none to end, which would be a trip to the server for each read.
+    return _mysql_engine(url, pool_size, isolation_level="AUTOCOMMIT", pool_reset_on_return=None)
 
 
 def _number(error: DBAPIError) -> int:

@@ -12,8 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from checkout_service.tables import metadata
 from mesh.batch import Batcher
-from mesh.db import BY_PRIMARY_KEY, ID, WORD, Database, Utc, insert_if_absent, now
+from mesh.db import BY_PRIMARY_KEY, ID, WORD, Database, Utc, now
 from mesh.errors import Failure
+from mesh.rows import insert_if_absent
 
 payment_intents = Table(
     "payment_intents",

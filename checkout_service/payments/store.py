@@ -7,7 +7,8 @@ from sqlalchemy import case, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from checkout_service.payments.tables import payments
-from mesh.db import BY_PRIMARY_KEY, db_now, insert_if_absent, now
+from mesh.db import BY_PRIMARY_KEY, db_now, now
+from mesh.rows import insert_if_absent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,8 @@ from sqlalchemy import ColumnElement, Row, and_, or_, select, update
 from inventory_service.domain.catalog import Facts, Money, Product, Selection, SortBy, SortValue, fold
 from inventory_service.store import Connection
 from inventory_service.tables import products, stock
-from mesh.db import db_now, insert_if_absent, now
+from mesh.db import db_now, now
+from mesh.rows import insert_if_absent
 
 _AVAILABLE = (stock.c.on_hand - stock.c.held).label("available")
 _JOINED = select(products, _AVAILABLE).join(stock, stock.c.sku == products.c.sku)

@@ -5,14 +5,15 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Row, Select, bindparam, delete, insert, select, update
+from sqlalchemy import Row, Select, bindparam, delete, select, update
 
 from inventory_service.domain.book import Book, hold, tombstone
 from inventory_service.domain.reservation import ENDED, Line, Release, Request, Reservation, Reserve, State
 from inventory_service.store import Connection
 from inventory_service.store.stock import add_stock, insert_movements, lock_shelves
 from inventory_service.tables import reservation_lines, reservations
-from mesh.db import BY_PRIMARY_KEY, db_now, insert_if_absent, now
+from mesh.db import BY_PRIMARY_KEY, db_now, now
+from mesh.rows import insert_if_absent, insert_rows
 
 _ROW = (
     reservations.c.reservation_id,
@@ -117,8 +118,7 @@ async def _insert_lines(connection: Connection, made: Sequence[Reservation]) -> 
         for reservation in made
         for line in reservation.lines
     ]
-    if rows:
-        await connection.execute(insert(reservation_lines), rows)
+    await insert_rows(connection, reservation_lines, rows)
 
 
 async def _update_rows(connection: Connection, opened: OpenBook) -> None:

@@ -5,12 +5,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
 
-from sqlalchemy import ColumnElement, Row, and_, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Row, and_, delete, or_, select, update
 
 from inventory_service.domain.stock import Movement, Shelf, Stock
 from inventory_service.store import Connection
 from inventory_service.tables import movements, products, stock
-from mesh.db import BY_PRIMARY_KEY, insert_if_absent
+from mesh.db import BY_PRIMARY_KEY
+from mesh.rows import insert_if_absent, insert_rows
 
 # MariaDB turns a list of 1,000 and more into a join, which would read, and lock, in an order of its own.
 _KEYS_AT_ONCE = 500
@@ -66,8 +67,7 @@ async def add_stock(
 
 async def insert_movements(connection: Connection, rows: Sequence[Movement]) -> None:
     """Write ledger rows that stand for changes under locks held. Raises on a key that is there already."""
-    if rows:
-        await connection.execute(insert(movements), [_values(movement) for movement in rows])
+    await insert_rows(connection, movements, [_values(movement) for movement in rows])
 
 
 async def claim_movements(

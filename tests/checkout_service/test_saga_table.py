@@ -25,6 +25,7 @@ from checkout_service.saga import (
     SagaState,
     Wish,
     advance,
+    follow,
     next_step,
 )
 from tests.checkout_service.build import NOON, PATIENCE, course
@@ -40,7 +41,6 @@ NO_STOCK = {
     (SagaState.RELEASING, Outcome.RELEASED),
     (SagaState.RETURNING, Outcome.RELEASED),
     (SagaState.RESERVING, Outcome.OUT_OF_STOCK),
-    (SagaState.RESERVING, Outcome.HOLD_LOST),
 }
 # Where to learn that money was captured is to know it for good.
 TAKES = (SagaState.CAPTURING, SagaState.FINDING_CAPTURE, SagaState.VOIDING)
@@ -85,14 +85,32 @@ def steps_from(here: Course, debts: Debts) -> Iterable[tuple[Course, Debts]]:
     """Where any outcome leads, and any wish that comes meanwhile."""
     for wish in () if here.saga.wish else (Wish.CANCEL, Wish.ABORT, Wish.REFUND):
         yield Course(replace(here.saga, wish=wish), here.order), debts
-    for outcome in outcomes_of(here):
+    for outcome in outcomes_of(here, debts):
         there = advance(here, Report(outcome=outcome), at=NOON, by="checkout", patience=PATIENCE)
         yield there, debts.after(here.saga.state, outcome)
+    for unrecorded in crashes_from(here, debts):
+        yield here, unrecorded
 
 
-def outcomes_of(here: Course) -> list[Outcome]:
-    """What may come next; nothing is called off that nobody wishes undone."""
-    return [outcome for outcome in TABLE[here.saga.state] if here.saga.wish or outcome is not Outcome.CALLED_OFF]
+def crashes_from(here: Course, debts: Debts) -> Iterable[Debts]:
+    """What may be owed when the process dies on a way that is recorded at its end: the saga stands where it stood."""
+    for outcome in outcomes_of(here, debts):
+        owed = debts.after(here.saga.state, outcome)
+        yield owed
+        there = advance(here, Report(outcome=outcome), at=NOON, by="checkout", patience=PATIENCE)
+        step = next_step(here.saga.state, outcome)
+        if step.goes_on and there.saga.state is step.state:
+            yield from crashes_from(there, owed)
+
+
+def outcomes_of(here: Course, debts: Debts) -> list[Outcome]:
+    """What may come next: nothing is called off unwished, nor refused or lost that was had for good."""
+    impossible = {
+        Outcome.CALLED_OFF: not here.saga.wish,
+        Outcome.OUT_OF_STOCK: debts.money,
+        Outcome.HOLD_LOST: debts.sold,
+    }
+    return [outcome for outcome in TABLE[here.saga.state] if not impossible.get(outcome)]
 
 
 def key(here: Course, debts: Debts) -> tuple[Any, ...]:
@@ -144,7 +162,7 @@ def test_where_nothing_can_be_given_up_a_person_helps_in_the_end(state: SagaStat
 
 
 def test_every_cell_of_the_table_is_met_on_some_way() -> None:
-    met = {(here.saga.state, outcome) for here, _ in walk() for outcome in outcomes_of(here)}
+    met = {(here.saga.state, outcome) for here, debts in walk() for outcome in outcomes_of(here, debts)}
 
     assert met == set(CELLS)
 
@@ -243,9 +261,32 @@ def test_a_saga_gives_up_only_where_nothing_is_final_yet() -> None:
         SagaState.FINDING_AUTHORIZATION,
         SagaState.AWAITING_PAYMENT,
     } == CAN_GIVE_UP
-    assert TABLE[SagaState.RESERVING][Outcome.GAVE_UP].state is SagaState.RELEASING
-    for state in CAN_GIVE_UP - {SagaState.RESERVING}:
+    for state in CAN_GIVE_UP:
         assert TABLE[state][Outcome.GAVE_UP].state is SagaState.VOIDING
+
+
+def test_what_is_not_recorded_at_once_is_found_again_by_the_command_that_stands() -> None:
+    goes_on = {(state, outcome) for state, outcome in CELLS if TABLE[state][outcome].goes_on}
+
+    # The customer may have to be asked, an answer may have to be told: that is never left to memory.
+    assert goes_on == {
+        (SagaState.RESERVING, Outcome.RESERVED),
+        (SagaState.COMMITTING, Outcome.COMMITTED),
+        (SagaState.CAPTURING, Outcome.CAPTURED),
+    }
+
+
+def test_a_way_ends_where_a_wish_leads_off_it() -> None:
+    reports = [Report(outcome=outcome) for outcome in (Outcome.RESERVED, Outcome.AUTHORIZED)]
+
+    straight, wished = (
+        follow(course(wish=wish), reports, at=NOON, by="checkout", patience=PATIENCE)
+        for wish in (Wish.NONE, Wish.CANCEL)
+    )
+
+    assert [here.saga.state for here in straight] == [SagaState.AUTHORIZING, SagaState.COMMITTING]
+    assert [here.order.state for here in straight] == [OrderState.RESERVED, OrderState.AUTHORIZED]
+    assert [here.saga.state for here in wished] == [SagaState.VOIDING]
 
 
 @pytest.mark.parametrize(("state", "outcome"), [(s, o) for s in SagaState for o in Outcome if (s, o) not in CELLS])

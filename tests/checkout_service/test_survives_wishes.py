@@ -147,7 +147,7 @@ async def test_a_running_order_is_cancelled_while_a_step_of_it_is_on_its_way(
     tmp_path: Path, failpoint: str, state: str, end: str
 ) -> None:
     async with running_shop(Shop(tmp_path, {}), without=("checkout",)) as shop:
-        slow = Failpoints(f"{failpoint}=delay:1.5@{2 if state == 'CAPTURING' else 1}")
+        slow = Failpoints(f"{failpoint}=delay:3@{2 if state == 'CAPTURING' else 1}")
         async with running(shop, failpoints=slow):
             sku, who = await new_product(shop, 1), customer(shop)
             cart_id = await who.fill(sku)

@@ -13,8 +13,9 @@ from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mesh.clock import Clock
-from mesh.db import Database, db_now, insert_if_absent, now, open_database, set_by_key
+from mesh.db import Database, db_now, now, open_database
 from mesh.errors import Failure, Kind, PoisonError
+from mesh.rows import insert_if_absent, set_by_key
 from tests.mesh.conftest import make_table
 from tests.support.servers import MariaDb
 
@@ -86,9 +87,7 @@ async def test_an_update_that_a_check_refuses_is_poison(database: Database, item
     await put(database, items, {"id": "a", "amount": 1})
 
     with pytest.raises(PoisonError):
-        await database.transact(
-            "take", lambda connection: connection.execute(set_by_key(items, items.c.id, {"amount": {"a": -2}}))
-        )
+        await database.transact("take", lambda connection: set_by_key(connection, items.c.id, {"amount": {"a": -2}}))
 
 
 async def test_ids_are_compared_byte_for_byte(database: Database, items: Table) -> None:
@@ -127,9 +126,9 @@ async def test_of_many_who_insert_one_key_one_rows_stands(database: Database, it
 
 async def test_set_by_key_gives_each_row_its_own_value(database: Database, items: Table) -> None:
     await put(database, items, *({"id": name, "amount": 10} for name in "abc"))
-    statement = set_by_key(items, items.c.id, {"amount": {"a": 1, "b": 2}}, note="set")
+    changes = {"amount": {"a": 1, "b": 2}}
 
-    await database.transact("set", lambda connection: connection.execute(statement))
+    await database.transact("set", lambda connection: set_by_key(connection, items.c.id, changes, note="set"))
 
     assert await amounts(database, items) == {"a": 1, "b": 2, "c": 10}
 

@@ -14,9 +14,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mesh.auth import ServiceCredential
 from mesh.channel import Calls, open_channel
-from mesh.db import Database, insert_if_absent, open_database
+from mesh.db import Database, open_database
 from mesh.errors import ConfigError, Failure, Kind
 from mesh.failpoint import Failpoints, Mode, around, from_environment
+from mesh.rows import insert_if_absent
 from tests.mesh.conftest import make_table
 from tests.mesh.echo import SECRET, Echo, method, served
 

@@ -234,9 +234,9 @@ MUTATIONS: tuple[Mutation, ...] = (
         "swallowed-commit-error",
         "what was acknowledged is not there",
         "mesh/db.py",
-        "        async with self._writer, self._engine.begin() as connection:\n"
+        "        async with self._writer, _slot(self._slots), self._engine.begin() as connection:\n"
         "            return await body(connection)\n",
-        "        async with self._writer, self._engine.connect() as connection:\n"
+        "        async with self._writer, _slot(self._slots), self._engine.connect() as connection:\n"
         "            result = await body(connection)\n"
         "            with contextlib.suppress(DBAPIError):\n"
         "                await connection.commit()\n"

@@ -28,10 +28,10 @@ class Faults:
 
     def attach(self, database: Database) -> None:
         """From now on, decide on every statement of this database."""
-        engine = database._engine.sync_engine
-        event.listen(engine, "do_execute", self._do_execute)
-        event.listen(engine, "do_executemany", self._do_executemany)
-        event.listen(engine, "begin", self._begin)
+        for engine in {database._engine.sync_engine, database._reads.sync_engine}:
+            event.listen(engine, "do_execute", self._do_execute)
+            event.listen(engine, "do_executemany", self._do_executemany)
+            event.listen(engine, "begin", self._begin)
 
     def at(self, number: int, error: Exception, *, executes: bool = False) -> None:
         """Fail the statement with this number, counted from 0 and from now, once."""

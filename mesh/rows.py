@@ -1,0 +1,108 @@
+"""Writing many rows at once, past the statement compiler.
+
+Batches write the same few statements with other numbers of rows. SQLAlchemy compiles each once here; from then on a
+batch costs what its values cost: one statement for each table, however many rows.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Column, Insert, Table, func, insert
+from sqlalchemy.dialects import mysql, sqlite
+from sqlalchemy.engine import Dialect
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from mesh.db import BY_PRIMARY_KEY
+
+# Takes a value as code has it to the driver's; None where they are the same.
+_Convert = Callable[[Any], Any] | None
+_Row = Mapping[str, Any]
+# Insert, insert if absent (no columns), or overwrite these columns of what stands.
+_Clash = tuple[str, ...] | None
+_MARKS = {"qmark": "?", "format": "%s"}
+
+_prepared: dict[tuple[Table, str, tuple[str, ...], _Clash], tuple[str, list[tuple[str, _Convert]]]] = {}
+
+
+async def insert_rows(connection: AsyncConnection, table: Table, rows: Sequence[_Row]) -> None:
+    """Insert rows, all with the same columns. Raises on a key that is taken."""
+    await _write(connection, table, rows, None)
+
+
+async def insert_if_absent(connection: AsyncConnection, table: Table, rows: Sequence[_Row]) -> None:
+    """Insert rows, silently passing over those whose PRIMARY KEY is taken; every other violation still raises.
+
+    Which row stands afterwards, ours or another's, is learnt by reading it back.
+    """
+    await _write(connection, table, rows, ())
+
+
+async def upsert(connection: AsyncConnection, table: Table, rows: Sequence[_Row], *, changing: Sequence[str]) -> None:
+    """Insert rows; where the PRIMARY KEY is taken, overwrite the columns `changing` instead."""
+    await _write(connection, table, rows, tuple(changing))
+
+
+async def set_by_key(
+    connection: AsyncConnection, key: Column[str], changes: Mapping[str, Mapping[str, Any]], **same: Any
+) -> None:
+    """One UPDATE of many rows: `changes` is column -> {key -> new value}, the same keys in each; `same` suits all."""
+    dialect, table = connection.dialect, key.table
+    mark, hint = _MARKS[dialect.paramstyle], "" if dialect.name == "sqlite" else f" {BY_PRIMARY_KEY}"
+    keys = sorted(next(iter(changes.values())))
+    cases = f"CASE {key.name}{f' WHEN {mark} THEN {mark}' * len(keys)} END"
+    assignments = [f"{column} = {cases}" for column in changes] + [f"{column} = {mark}" for column in same]
+    values: list[Any] = []
+    for column, by_key in changes.items():
+        convert = _converter(table.c[column], dialect)
+        for name in keys:
+            values += (name, convert(by_key[name]) if convert else by_key[name])
+    for column, value in same.items():
+        convert = _converter(table.c[column], dialect)
+        values.append(convert(value) if convert else value)
+    # Names are the tables' own; whatever comes from outside is a parameter.
+    statement = (
+        f"UPDATE {table.name}{hint} SET {', '.join(assignments)} "  # noqa: S608
+        f"WHERE {key.name} IN ({', '.join([mark] * len(keys))})"
+    )
+    await connection.exec_driver_sql(statement, (*values, *keys))
+
+
+async def _write(connection: AsyncConnection, table: Table, rows: Sequence[_Row], clash: _Clash) -> None:
+    if not rows:
+        return
+    dialect = connection.dialect
+    prepared = (table, dialect.name, tuple(rows[0]), clash)
+    if prepared not in _prepared:
+        _prepared[prepared] = _prepare(dialect, *prepared)
+    statement, columns = _prepared[prepared]
+    values = [tuple([convert(row[name]) if convert else row[name] for name, convert in columns]) for row in rows]
+    await connection.exec_driver_sql(statement, values)
+
+
+def _prepare(
+    dialect: Dialect, table: Table, _: str, names: tuple[str, ...], clash: _Clash
+) -> tuple[str, list[tuple[str, _Convert]]]:
+    compiled = _statement(table, dialect, clash).compile(dialect=dialect, column_keys=names)
+    # In the order of the marks.
+    columns = [(name, _converter(table.c[name], dialect)) for name in compiled.positiontup or ()]
+    return compiled.string, columns
+
+
+def _statement(table: Table, dialect: Dialect, clash: _Clash) -> Insert:
+    if clash is None:
+        return insert(table)
+    keys = list(table.primary_key.columns)
+    if dialect.name == "sqlite":
+        lite = sqlite.insert(table)
+        if not clash:
+            return lite.on_conflict_do_nothing(index_elements=keys)
+        return lite.on_conflict_do_update(index_elements=keys, set_={name: lite.excluded[name] for name in clash})
+    if not clash:
+        return mysql.insert(table).on_duplicate_key_update({keys[0].name: keys[0]})
+    # VALUES(), not a row alias: the drivers join the rows into one statement only behind that.
+    return mysql.insert(table).on_duplicate_key_update({name: func.values(table.c[name]) for name in clash})
+
+
+def _converter(column: Column[Any], dialect: Dialect) -> _Convert:
+    convert: _Convert = column.type.dialect_impl(dialect).bind_processor(dialect)
+    return convert
