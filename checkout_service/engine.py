@@ -17,6 +17,7 @@ from datetime import datetime, timedelta
 
 from checkout_service import gauges, lease_store, saga_store, store
 from checkout_service.commands import Commands, StaleCoordinatorError
+from checkout_service.convoys import Convoys
 from checkout_service.domain import ANNOUNCED, ANSWERING, ENDED, Order, OrderState
 from checkout_service.lease import RENEW_EVERY_S, Lease
 from checkout_service.outside import Outside
@@ -93,6 +94,7 @@ class Engine:
         self._announce = announce
         self._patience = patience
         self._moves: Batcher[_Reported, Course] = Batcher("saga steps", self._record_many)
+        self._convoys = Convoys()
         self._drivers: dict[str, asyncio.Task[None]] = {}
         self._strides: dict[str, _Stride] = {}
         self._loops: list[asyncio.Task[None]] = []
@@ -147,6 +149,17 @@ class Engine:
         task = asyncio.create_task(self._drive(course), name=saga_id, context=Context())
         self._drivers[saga_id] = task
         task.add_done_callback(self._forget)
+
+    async def room(self) -> None:
+        """Wait until more orders may set out."""
+        await self._convoys.room()
+
+    def set_out(self, courses: Sequence[Course]) -> None:
+        """Drive these new sagas, together."""
+        for course in courses:
+            self.adopt(course)
+        drivers = (self._drivers.get(course.saga.saga_id) for course in courses)
+        self._convoys.depart([driver for driver in drivers if driver is not None])
 
     def seize(self, course: Course) -> None:
         """Drive this saga from where it stands, in the place of whoever drove it here under an epoch before."""

@@ -44,6 +44,8 @@ async def place_orders(
 ) -> list[Placed | Failure]:
     """Write the orders; each answers for itself: a Course that stands, or why there is none. Idempotent by order_id."""
     at: datetime | None = None
+    if not wishes:
+        return []
 
     async def body(connection: Connection) -> list[Placed | Failure]:
         nonlocal at

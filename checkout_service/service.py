@@ -72,7 +72,7 @@ class CheckoutService:
         self._clock = clock
         self._orders: Batcher[str, Order | None] = Batcher("order views", self._read_orders)
         self._keys: Batcher[str, Key | None] = Batcher("order keys", self._read_keys)
-        self._placings: Batcher[NewOrder, Placed] = Batcher("orders", self._place)
+        self._placings: Batcher[PlaceOrder, Placed | Key] = Batcher("orders", self._place, room=engine.room)
         self._events: Batcher[PaymentEvent, None] = Batcher("inbox", self._add_events)
 
     async def close(self) -> None:
@@ -92,13 +92,10 @@ class CheckoutService:
         CHECKOUT_IN_PROGRESS, CART_EMPTY, PRICE_CHANGED, PRODUCT_NOT_FOUND, all before anything is stored.
         """
         ends_at = self._ends_at(deadline)
-        key = await self._keys.submit(request.key, deadline=deadline)
-        if key is None:
-            placed = await self._place_or_find(request, deadline=deadline)
-            if isinstance(placed, Course):
-                self._engine.adopt(placed)
-                return await self._answer_of(placed.order.order_id, request.key, ends_at)
-            key = placed
+        placed = await self._place_or_find(request, deadline=deadline)
+        if isinstance(placed, Course):
+            return await self._answer_of(placed.order.order_id, request.key, ends_at)
+        key = placed
         if key is None:
             # Its first bearer was refused in the meantime and gave it back.
             raise unavailable(
@@ -201,15 +198,11 @@ class CheckoutService:
             if key is None:
                 raise
             return key
-        return placed if isinstance(placed, Course) else await self._keys.submit(request.key)
+        return await self._keys.submit(request.key) if isinstance(placed, KeyTaken) else placed
 
-    async def _place_new(self, request: PlaceOrder, *, deadline: float | None) -> Course | KeyTaken:
-        await self._engine.until_ready()
+    async def _place_new(self, request: PlaceOrder, *, deadline: float | None) -> Course | Key | KeyTaken:
         for _ in range(_READINGS):
-            cart, quote = await self._quote(request.cart_id, request.caller_id, request.destination)
-            _check_price(request, quote)
-            wish = NewOrder(self._clock.uuid7(), request, cart, quote)
-            placed = await self._placings.submit(wish, deadline=deadline)
+            placed = await self._placings.submit(request, deadline=deadline)
             if not isinstance(placed, CartOutdated):
                 return placed
             await asyncio.sleep(_READ_AGAIN_S)
@@ -250,10 +243,37 @@ class CheckoutService:
             return waits_until
         return min(waits_until, deadline - min(_ANSWER_MARGIN_S, (deadline - now) / 4))
 
-    async def _place(self, wanted: Sequence[NewOrder]) -> list[Placed | Failure]:
-        return await place_orders(
-            self._database, wanted, owner=self._engine.owner, time_to_pay=self._desk.patience.payment
+    async def _place(self, requests: Sequence[PlaceOrder]) -> list[Placed | Key | Failure]:
+        """Place what is new of these requests, and set it on its way; for the others, what stands under their keys."""
+        keys = await self._read_keys([request.key for request in requests])
+        fresh = [request for request, key in zip(requests, keys, strict=True) if key is None]
+        placed = iter(await self._place_fresh(fresh))
+        return [next(placed) if key is None else key for key in keys]
+
+    async def _place_fresh(self, requests: Sequence[PlaceOrder]) -> list[Placed | Failure]:
+        if not requests:
+            return []
+        await self._engine.until_ready()
+        wishes = await asyncio.gather(*(self._new_order(request) for request in requests))
+        placed = iter(
+            await place_orders(
+                self._database,
+                [wish for wish in wishes if isinstance(wish, NewOrder)],
+                owner=self._engine.owner,
+                time_to_pay=self._desk.patience.payment,
+            )
         )
+        results = [next(placed) if isinstance(wish, NewOrder) else wish for wish in wishes]
+        self._engine.set_out([course for course in results if isinstance(course, Course)])
+        return results
+
+    async def _new_order(self, request: PlaceOrder) -> NewOrder | Failure:
+        try:
+            cart, quote = await self._quote(request.cart_id, request.caller_id, request.destination)
+            _check_price(request, quote)
+        except Failure as failure:
+            return failure
+        return NewOrder(self._clock.uuid7(), request, cart, quote)
 
     async def _read_keys(self, key_ids: Sequence[str]) -> list[Key | Failure | None]:
         found = await self._database.transact(

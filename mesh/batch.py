@@ -45,11 +45,14 @@ class Batcher(Generic[T, R]):
         max_items: int = 256,
         max_waiting: int = 8192,
         lanes: int = 1,
+        room: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
+        """With `room`, a batch is not taken before that returns: what arrives meanwhile joins it."""
         self.name = name
         self._flush = flush
         self._max_items = max_items
         self._max_waiting = max_waiting
+        self._room = room
         self._waiting: deque[_Entry[T, R]] = deque()
         self._arrived = asyncio.Event()
         self._closing = False
@@ -109,6 +112,8 @@ class Batcher(Generic[T, R]):
     async def _lane(self) -> None:
         while True:
             await self._arrived.wait()
+            if self._room is not None and self._waiting:
+                await self._room()
             batch = self._take()
             if batch:
                 self._items.observe(len(batch))
