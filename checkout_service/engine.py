@@ -43,7 +43,7 @@ _PAUSE_S = 0.5
 _LONGEST_WAIT_S = 5.0
 _READY_WITHIN_S = 3.0
 
-_Waiters = dict[str, list[asyncio.Future[Order]]]
+_Waiters = dict[str, list[asyncio.Future[Order | None]]]
 
 _log = logging.getLogger(__name__)
 
@@ -184,14 +184,14 @@ class Engine:
         return await self._waited_for(self._ends, order_id, wait_s)
 
     async def _waited_for(self, waiters: _Waiters, order_id: str, wait_s: float) -> Order | None:
-        future: asyncio.Future[Order] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Order | None] = loop.create_future()
         waiters[order_id].append(future)
+        patience = loop.call_later(wait_s, _set, future, None)
         try:
-            async with asyncio.timeout(wait_s):
-                return await future
-        except TimeoutError:
-            return None
+            return await future
         finally:
+            patience.cancel()
             waiters[order_id].remove(future)
             if not waiters[order_id]:
                 del waiters[order_id]
@@ -409,8 +409,12 @@ def _seen(recording: asyncio.Task[None]) -> None:
 
 def _answer(waiters: _Waiters, order: Order) -> None:
     for future in waiters.get(order.order_id, ()):
-        if not future.done():
-            future.set_result(order)
+        _set(future, order)
+
+
+def _set(future: asyncio.Future[Order | None], order: Order | None) -> None:
+    if not future.done():
+        future.set_result(order)
 
 
 def _wished(course: Course, standing: Mapping[str, Standing]) -> Course:

@@ -10,7 +10,7 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from prometheus_client import Histogram
@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 class _Entry(Generic[T, R]):
     item: T
     deadline: float | None
-    answer: asyncio.Future[R] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    answer: asyncio.Future[R]
 
 
 class Batcher(Generic[T, R]):
@@ -49,6 +49,7 @@ class Batcher(Generic[T, R]):
     ) -> None:
         """With `room`, a batch is not taken before that returns: what arrives meanwhile joins it."""
         self.name = name
+        self._loop = asyncio.get_running_loop()
         self._flush = flush
         self._max_items = max_items
         self._max_waiting = max_waiting
@@ -95,7 +96,7 @@ class Batcher(Generic[T, R]):
     def _enqueue(self, item: T, deadline: float | None) -> _Entry[T, R]:
         if self._closing or len(self._waiting) >= self._max_waiting:
             raise self._overloaded()
-        entry: _Entry[T, R] = _Entry(item, deadline)
+        entry: _Entry[T, R] = _Entry(item, deadline, self._loop.create_future())
         self._waiting.append(entry)
         self._arrived.set()
         return entry
@@ -124,7 +125,7 @@ class Batcher(Generic[T, R]):
                 self._arrived.clear()
 
     def _take(self) -> list[_Entry[T, R]]:
-        now = asyncio.get_running_loop().time()
+        now = self._loop.time()
         batch: list[_Entry[T, R]] = []
         while self._waiting and len(batch) < self._max_items:
             entry = self._waiting.popleft()

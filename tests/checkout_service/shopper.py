@@ -12,6 +12,7 @@ from sqlalchemy import select
 
 from checkout_service.tables import cart_claims, sagas
 from checkout_service.webhooks import sign
+from inventory_service.tables import reservations
 from mesh.db import Connection
 from mesh.errors import Failure
 from shop.cart.v1 import cart_pb2, cart_pb2_grpc
@@ -19,6 +20,7 @@ from shop.checkout.v1 import checkout_pb2 as pb
 from shop.checkout.v1 import checkout_pb2_grpc, saga_pb2_grpc
 from shop.inventory.v1 import catalog_pb2, catalog_pb2_grpc, inventory_pb2, inventory_pb2_grpc
 from shop.type.v1.money_pb2 import Money
+from tests.checkout_service.records import rows
 from tests.checkout_service.shop import WEBHOOK_SECRET, Shop, answered, until
 
 BERLIN = pb.Destination(country="DE", postal_code="10115", address="Invalidenstrasse 43, Berlin")
@@ -176,6 +178,13 @@ async def under_way(shop: Shop, cart_id: str, *states: str) -> str:
     found = await until(lambda: shop.databases["checkout"].transact("look", body, read_only=True))
     assert found is not None
     return found
+
+
+async def held(shop: Shop, cart_id: str) -> str:
+    """The order that the cart has under way, once its stock is held, and before money was set aside for it."""
+    order_id = await under_way(shop, cart_id, "RESERVING", "AUTHORIZING", "FINDING_AUTHORIZATION")
+    await until(lambda: rows(shop.databases["inventory"], reservations, reservation_id=order_id, state="HELD"))
+    return order_id
 
 
 async def refused(call: Any) -> Failure:

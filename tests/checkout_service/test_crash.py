@@ -15,7 +15,7 @@ from tests.checkout_service.audit import assert_settled
 from tests.checkout_service.process import CheckoutProcess, write_locked
 from tests.checkout_service.records import rows
 from tests.checkout_service.shop import Shop, running_shop
-from tests.checkout_service.shopper import Shopper, end_of, new_product, place_order, stock, under_way, webhook
+from tests.checkout_service.shopper import Shopper, end_of, held, new_product, place_order, stock, under_way, webhook
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -74,7 +74,7 @@ async def test_while_stock_is_being_held_sold_or_given_back(crashing: Crashing) 
     committing, releasing = await crashing.begin(sku, "tok_timeout_charged"), await crashing.begin(sku, "tok_timeout")
     pending_id = await crashing.reaches(pending, "AWAITING_PAYMENT")
     for request in (committing, releasing):
-        await crashing.reaches(request, "AUTHORIZING", "FINDING_AUTHORIZATION")
+        await held(shop, request.cart_id)
     with write_locked(crashing.folder / "inventory.db"):
         reserving = await crashing.begin(sku, "tok_ok")
         await crashing.reaches(reserving, "RESERVING")
@@ -95,7 +95,7 @@ async def test_while_stock_is_being_held_sold_or_given_back(crashing: Crashing) 
 async def test_while_money_is_asked_for_and_after_the_order_is_paid(crashing: Crashing) -> None:
     shop, sku = crashing.shop, await new_product(crashing.shop, 10)
     asking, paid = await crashing.begin(sku, "tok_slow"), await crashing.begin(sku, "tok_timeout_charged")
-    await crashing.reaches(paid, "AUTHORIZING", "FINDING_AUTHORIZATION")
+    await held(shop, paid.cart_id)
     await shop.stop("cart")
     await crashing.reaches(paid, "SETTLING")
     charged = await crashing.reaches(asking, "AUTHORIZING")
@@ -116,7 +116,7 @@ async def test_while_money_is_asked_for_and_after_the_order_is_paid(crashing: Cr
 async def test_between_the_sale_of_stock_and_the_capture(crashing: Crashing) -> None:
     shop, sku = crashing.shop, await new_product(crashing.shop, 10)
     request = await crashing.begin(sku, "tok_timeout_charged")
-    await crashing.reaches(request, "AUTHORIZING", "FINDING_AUTHORIZATION")
+    await held(shop, request.cart_id)
     with contextlib.ExitStack() as hanging:
         with write_locked(crashing.folder / "inventory.db"):
             await crashing.reaches(request, "COMMITTING")

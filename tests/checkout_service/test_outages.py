@@ -12,7 +12,7 @@ from shop.checkout.v1 import checkout_pb2 as pb
 from tests.checkout_service.audit import assert_settled
 from tests.checkout_service.records import rows
 from tests.checkout_service.shop import Shop, running_shop, until
-from tests.checkout_service.shopper import Shopper, end_of, new_product, place_order, refused, stock, under_way
+from tests.checkout_service.shopper import Shopper, end_of, held, new_product, place_order, refused, stock, under_way
 from tests.support.servers import MariaDb
 
 
@@ -24,7 +24,7 @@ async def test_orders_wait_for_an_inventory_that_went_away(tmp_path: Path) -> No
         requests = [place_order(cart, "tok_timeout_charged" if n < 5 else "tok_ok") for n, cart in enumerate(carts)]
         first = begin(guest, requests[:5])
         for cart_id in carts[:5]:
-            await under_way(shop, cart_id, "AUTHORIZING", "FINDING_AUTHORIZATION")
+            await held(shop, cart_id)
         second = begin(guest, requests[5:])
         await under_way(shop, carts[-1], "RESERVING", "AUTHORIZING", "COMMITTING", "CAPTURING", "SETTLING", "DONE")
 
@@ -46,7 +46,7 @@ async def test_an_order_is_answered_although_its_cart_cannot_be_settled_yet(tmp_
         guest, sku = Shopper(shop), await new_product(shop, 5)
         cart_id = await guest.fill(sku)
         placing = asyncio.create_task(guest.place(cart_id, "tok_timeout_charged"))
-        await under_way(shop, cart_id, "AUTHORIZING", "FINDING_AUTHORIZATION")
+        await held(shop, cart_id)
 
         await shop.stop("cart")
         paid = await placing
