@@ -37,7 +37,7 @@ async def build(settings: CartSettings, kit: Kit) -> "CartApp":
     """The cart service that the settings describe; touches neither network nor database."""
     database = await kit.open_database(settings, "cart")
     inventory = InventoryClient(kit.channels.to(service_address(settings, "inventory")), kit.calls_as("cart"))
-    service = CartService(database, Catalogue(inventory, kit.cache), clock=kit.clock)
+    service = CartService(database, Catalogue(inventory, kit.cache, clock=kit.clock), clock=kit.clock)
     return CartApp(settings, database, service, clock=kit.clock)
 
 

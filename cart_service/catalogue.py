@@ -14,11 +14,12 @@ import orjson
 
 from cart_service.prices import Money, Product
 from mesh.batch import Batcher
-from mesh.cache import Cache
+from mesh.cache import Cache, Memory
+from mesh.clock import SYSTEM_CLOCK, Clock
 from mesh.errors import Failure
 
-# How far the price that a cart shows may lag.
-_PRODUCT_TTL_S = 3.0
+# How long a price is kept, here and in the cache that replicas share: a cart's may lag by both together.
+_PRODUCT_TTL_S = 1.5
 # How long a read waits for prices before it answers without.
 _PATIENCE_S = 0.5
 # What the contract's batch calls take.
@@ -48,9 +49,10 @@ class Offer:
 class Catalogue:
     """Combined look-ups in the inventory service, products cached. Make it on the running loop."""
 
-    def __init__(self, inventory: Inventory, cache: Cache) -> None:
+    def __init__(self, inventory: Inventory, cache: Cache, *, clock: Clock = SYSTEM_CLOCK) -> None:
         self._inventory = inventory
         self._cache = cache
+        self._known: Memory[Product] = Memory(clock=clock)
         self._offers: Batcher[str, Offer | None] = Batcher("offers", self._find_offers, max_items=_MAX_SKUS, lanes=2)
         self._products: Batcher[str, Product | None] = Batcher(
             "products", self._find_products, max_items=_MAX_SKUS, lanes=2
@@ -63,8 +65,7 @@ class Catalogue:
     async def products(self, skus: Iterable[str]) -> dict[str, Product]:
         """The products by SKU as they were some seconds ago at most; absent if not sold or not to be learnt now."""
         wanted = list(skus)
-        cached = await self._cache.get_many([_key(sku) for sku in wanted])
-        found = {sku: _product(cached[_key(sku)]) for sku in wanted if _key(sku) in cached}
+        found = self._known.get_many(wanted)
         missing = [sku for sku in wanted if sku not in found]
         return found | await self._ask(missing) if missing else found
 
@@ -85,8 +86,15 @@ class Catalogue:
         return {answer.sku: answer for answer in answers if isinstance(answer, Product)}
 
     async def _find_products(self, skus: Sequence[str]) -> list[Product | None]:
-        products = await self._inventory.products(sorted(set(skus)))
-        await self._remember(products)
+        wanted = sorted(set(skus))
+        cached = await self._cache.get_many([_key(sku) for sku in wanted])
+        products = {sku: _product(cached[_key(sku)]) for sku in wanted if _key(sku) in cached}
+        self._known.set_many(products, ttl_s=_PRODUCT_TTL_S)
+        missing = [sku for sku in wanted if sku not in products]
+        if missing:
+            asked = await self._inventory.products(missing)
+            await self._remember(asked)
+            products |= asked
         return [products.get(sku) for sku in skus]
 
     async def _find_offers(self, skus: Sequence[str]) -> list[Offer | None]:
@@ -97,6 +105,7 @@ class Catalogue:
         return [offers.get(sku) for sku in skus]
 
     async def _remember(self, products: dict[str, Product]) -> None:
+        self._known.set_many(products, ttl_s=_PRODUCT_TTL_S)
         values = {_key(sku): _bytes(product) for sku, product in products.items()}
         await self._cache.set_many(values, ttl_s=_PRODUCT_TTL_S)
 

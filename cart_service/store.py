@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import Column, Table, delete, select, tuple_
+from sqlalchemy import Column, Table, bindparam, delete, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cart_service.domain import AddItem, Books, Cart, Command, Line, Outcome, SetItemQuantity, Settle, decide
@@ -24,13 +24,24 @@ _CART_AND_LINES = (
         cart_items.c.position,
     )
     .select_from(carts.outerjoin(cart_items, carts.c.cart_id == cart_items.c.cart_id))
+    .where(carts.c.cart_id.in_(bindparam("cart_ids", expanding=True)))
     .order_by(carts.c.cart_id, cart_items.c.position)
+)
+_LOCK = (
+    select(carts.c.cart_id)
+    .where(carts.c.cart_id.in_(bindparam("cart_ids", expanding=True)))
+    .order_by(carts.c.cart_id)
+    .with_for_update()
+    .with_hint(carts, BY_PRIMARY_KEY, "mysql")
+)
+_SETTLED = select(settlements.c.order_id, settlements.c.cart_id).where(
+    settlements.c.order_id.in_(bindparam("order_ids", expanding=True))
 )
 
 
 async def read(connection: AsyncConnection, cart_ids: Iterable[str]) -> dict[str, Cart]:
     """The carts that exist, by id. One statement, so a cart and its lines are of one moment."""
-    rows = (await connection.execute(_CART_AND_LINES.where(carts.c.cart_id.in_(sorted(set(cart_ids)))))).all()
+    rows = (await connection.execute(_CART_AND_LINES, {"cart_ids": sorted(set(cart_ids))})).all()
     lines: dict[str, dict[str, Line]] = {row.cart_id: {} for row in rows}
     for row in rows:
         if row.sku is not None:
@@ -83,9 +94,7 @@ async def _create(connection: AsyncConnection, commands: Sequence[Command], at: 
 
 async def _load(connection: AsyncConnection, commands: Sequence[Command]) -> Books:
     cart_ids = sorted({command.cart_id for command in commands})
-    named = select(carts.c.cart_id).where(carts.c.cart_id.in_(cart_ids)).order_by(carts.c.cart_id)
-    lock = named.with_for_update().with_hint(carts, BY_PRIMARY_KEY, "mysql")
-    await connection.execute(lock)
+    await connection.execute(_LOCK, {"cart_ids": cart_ids})
     return Books(
         carts=await read(connection, cart_ids),
         additions=await _additions(connection, {(c.cart_id, c.key) for c in commands if isinstance(c, AddItem)}),
@@ -105,8 +114,7 @@ async def _additions(connection: AsyncConnection, keys: set[tuple[str, str]]) ->
 async def _settlements(connection: AsyncConnection, order_ids: set[str]) -> dict[str, str]:
     if not order_ids:
         return {}
-    query = select(settlements.c.order_id, settlements.c.cart_id)
-    rows = await connection.execute(query.where(settlements.c.order_id.in_(sorted(order_ids))))
+    rows = await connection.execute(_SETTLED, {"order_ids": sorted(order_ids)})
     return {row.order_id: row.cart_id for row in rows}
 
 

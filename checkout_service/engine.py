@@ -1,6 +1,7 @@
-"""The engine: moves each order's saga along the table, one durable step at a time, until it rests.
+"""The engine: moves each order's saga along the table, one durable stride at a time, until it rests.
 
-Each saga that this process owns has one task, a plain loop: run the command of the state, record what it showed. The
+Each saga that this process owns has one task, a plain loop: run the command of the state, and those behind it as long
+as nothing needs to be recorded before them; then record what they showed. The
 loop knows nothing of batches, yet what many loops do at the same time shares RPCs (clients) and transactions (moves).
 Recovery is the same loop begun from the stored rows. Only the owner moves a saga: webhooks leave a row in the inbox and
 people a wish, which the owner takes as one more outcome.
@@ -26,7 +27,7 @@ from checkout_service.saga import Course, Outcome, Patience, Report, SagaState, 
 from checkout_service.saga_store import Encode, Move, Standing
 from mesh.batch import Batcher
 from mesh.clock import Clock
-from mesh.db import Connection, Database, now
+from mesh.db import Connection, Database
 from mesh.errors import Failure, Kind, unavailable
 
 ACTOR = "checkout"
@@ -238,8 +239,7 @@ class Engine:
         stride.reports.clear()
         stride.ahead = stride.course
         stride.slow_at = self._clock.monotonic() + _STRIDE_S
-        goes_on = True
-        while goes_on:
+        while True:
             state = stride.ahead.saga.state
             report = await self._next_report(stride.ahead)
             await self._recorded(stride)
@@ -247,9 +247,12 @@ class Engine:
                 # Called off on the way: what the command did is found again by undoing it.
                 return
             stride.reports.append(report)
-            stride.ahead = advance(stride.ahead, report, at=self._lease.now(), by=ACTOR, patience=self._patience)
             step = next_step(state, report.outcome)
-            goes_on = step.goes_on and stride.ahead.saga.state is step.state
+            if not step.goes_on:
+                break
+            stride.ahead = advance(stride.ahead, report, at=self._lease.now(), by=ACTOR, patience=self._patience)
+            if stride.ahead.saga.state is not step.state:
+                break
         stride.slow_at = math.inf
         await self._record(stride)
 
@@ -320,9 +323,9 @@ class Engine:
 
         async def body(connection: Connection) -> list[Course | Failure]:
             nonlocal at
+            standing, now = await saga_store.lock_sagas(connection, [item.course.saga.saga_id for item in reported])
             # A repetition after a lost COMMIT must come to the same rows, so the time is taken once.
-            at = at or await now(connection)
-            standing = await saga_store.lock_sagas(connection, [item.course.saga.saga_id for item in reported])
+            at = at or now
             believed = [_wished(item.course, standing) for item in reported]
             ways = [self._way(course, item.reports, at) for course, item in zip(believed, reported, strict=True)]
             moves = [way for way in ways if isinstance(way, Move)]
@@ -420,4 +423,6 @@ def _set(future: asyncio.Future[Order | None], order: Order | None) -> None:
 def _wished(course: Course, standing: Mapping[str, Standing]) -> Course:
     """The course with what people wish of it by now."""
     stands = standing.get(course.saga.saga_id)
-    return course if stands is None else Course(replace(course.saga, wish=stands.wish), course.order)
+    if stands is None or stands.wish == course.saga.wish:
+        return course
+    return Course(replace(course.saga, wish=stands.wish), course.order)

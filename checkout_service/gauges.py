@@ -5,6 +5,7 @@ from datetime import datetime
 from prometheus_client import Counter, Gauge
 
 from checkout_service import operator_store
+from checkout_service.saga import RESTING, SagaState
 from mesh.db import Connection, Database, now
 
 TAKEN_OVER = Counter("shop_sagas_taken_over_total", "Sagas taken over from coordinators that ended.")
@@ -22,9 +23,9 @@ async def measure(database: Database) -> None:
         return await operator_store.count_open(connection), await now(connection)
 
     found, at = await database.transact("saga_figures", body, read_only=True)
-    _BY_STATE.clear()
-    for state, count in found.by_state.items():
-        _BY_STATE.labels(state).set(count)
+    for state in SagaState:
+        if state not in RESTING:
+            _BY_STATE.labels(state).set(found.by_state.get(state, 0))
     _OLDEST.set((at - found.oldest).total_seconds() if found.oldest is not None else 0.0)
     _UNKNOWN.set(found.unknown)
     _PARKED.set(found.parked)

@@ -25,16 +25,19 @@ from checkout_service.tables import (
     outbox,
     sagas,
 )
-from mesh.db import BY_PRIMARY_KEY
+from mesh.db import BY_PRIMARY_KEY, db_now, now
 from mesh.errors import Failure, Kind, PoisonError
-from mesh.rows import insert_if_absent, set_by_key
+from mesh.rows import insert_if_absent, set_alike, set_by_key
 
 # Serializes an order as the contract's message, the answer that its key repeats for ever.
 Encode = Callable[[Order], bytes]
 
 _BY_ID = select(sagas).where(sagas.c.saga_id.in_(bindparam("saga_ids", expanding=True)))
 _LOCKED = (
-    select(sagas.c.saga_id, sagas.c.epoch, sagas.c.owner, sagas.c.state, sagas.c.wish, sagas.c.update_time)
+    select(
+        *(sagas.c.saga_id, sagas.c.epoch, sagas.c.owner, sagas.c.state, sagas.c.wish, sagas.c.update_time),
+        db_now().label("now"),
+    )
     .where(sagas.c.saga_id.in_(bindparam("saga_ids", expanding=True)))
     .order_by(sagas.c.saga_id)
     .with_for_update()
@@ -89,10 +92,15 @@ class Standing:
     update_time: datetime
 
 
-async def lock_sagas(connection: AsyncConnection, saga_ids: Iterable[str]) -> dict[str, Standing]:
-    """Lock sagas in the order of their ids, and tell how they stand. Nobody moves them until the transaction ends."""
-    rows = await connection.execute(_LOCKED, {"saga_ids": sorted(set(saga_ids))})
-    return {row.saga_id: Standing(row.epoch, row.owner, row.state, Wish(row.wish), row.update_time) for row in rows}
+async def lock_sagas(connection: AsyncConnection, saga_ids: Iterable[str]) -> tuple[dict[str, Standing], datetime]:
+    """Lock sagas in the order of their ids, and tell how they stand, and the database's time.
+
+    Nobody moves them until the transaction ends.
+    """
+    rows = (await connection.execute(_LOCKED, {"saga_ids": sorted(set(saga_ids))})).all()
+    at = rows[0].now if rows else await now(connection)
+    standing = {row.saga_id: Standing(row.epoch, row.owner, row.state, Wish(row.wish), row.update_time) for row in rows}
+    return standing, at
 
 
 async def apply_moves(
@@ -154,8 +162,7 @@ async def _update_sagas(connection: AsyncConnection, moves: Sequence[Move]) -> N
         changes = tuple((name, value) for name, value in new.items() if value != old[name])
         alike[changes].append(move.after.saga.saga_id)
     for changes, saga_ids in alike.items():
-        statement = update(sagas).where(sagas.c.saga_id.in_(sorted(saga_ids))).values(dict(changes))
-        await connection.execute(statement.with_hint(BY_PRIMARY_KEY, dialect_name="mysql"))
+        await set_alike(connection, sagas.c.saga_id, saga_ids, dict(changes))
 
 
 async def _update_payments(connection: AsyncConnection, moves: Sequence[Move]) -> None:
@@ -194,14 +201,9 @@ async def _set_states(connection: AsyncConnection, changes: Sequence[Sequence[Or
         alike[same].append(last.order_id)
     for (first_state, state, reason, sequence, at, by), order_ids in alike.items():
         # That each later change is legal was seen when it was made; what stands is only seen here.
-        statement = (
-            update(orders)
-            .where(orders.c.order_id.in_(sorted(order_ids)), orders.c.state.in_(sorted(sources_of(first_state))))
-            .values(state=state, reason=reason, sequence=sequence, update_time=at, updated_by=by)
-            .with_hint(BY_PRIMARY_KEY, dialect_name="mysql")
-        )
-        result = await connection.execute(statement)
-        if result.rowcount != len(order_ids):
+        values = {"state": state, "reason": reason, "sequence": sequence, "update_time": at, "updated_by": by}
+        lawful = {"state": sorted(sources_of(first_state))}
+        if await set_alike(connection, orders.c.order_id, order_ids, values, where=lawful) != len(order_ids):
             raise PoisonError(f"an order was not where it may become {first_state}")
 
 
@@ -229,8 +231,7 @@ async def _free_claims(connection: AsyncConnection, moves: Sequence[Move]) -> No
     await write_claims(connection, [Claim(cart_id, "", version) for cart_id, version in bought.items()], at)
     unpaid = sorted({move.after.order.cart_id for move in moves} - set(bought))
     if unpaid:
-        statement = update(cart_claims).where(cart_claims.c.cart_id.in_(unpaid)).values(order_id="", update_time=at)
-        await connection.execute(statement.with_hint(BY_PRIMARY_KEY, dialect_name="mysql"))
+        await set_alike(connection, cart_claims.c.cart_id, unpaid, {"order_id": "", "update_time": at})
 
 
 def _is_paid(order: Order) -> bool:

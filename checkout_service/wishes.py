@@ -13,7 +13,7 @@ from checkout_service.domain import ENDED, OrderState
 from checkout_service.log_store import LogEntry
 from checkout_service.saga import BEFORE_COMMIT, UNDOING, Course, Outcome, Patience, Report, SagaState, Wish, advance
 from checkout_service.saga_store import Encode, Move, Standing
-from mesh.db import Connection, Database, now
+from mesh.db import Connection, Database
 from mesh.errors import Failure, Kind
 
 _UNDONE_ALREADY = frozenset({OrderState.CANCELLED, OrderState.REFUNDED})
@@ -90,9 +90,9 @@ async def _on_locked(desk: Desk, name: str, saga_id: str, act: _Act) -> Course:
 
     async def body(connection: Connection) -> Course:
         nonlocal at
+        standing, now = await saga_store.lock_sagas(connection, [saga_id])
         # A repetition after a lost COMMIT must come to the same rows, so the time is taken once.
-        at = at or await now(connection)
-        standing = await saga_store.lock_sagas(connection, [saga_id])
+        at = at or now
         courses = await saga_store.read_courses(connection, [saga_id])
         if not courses:
             raise Failure(Kind.NOT_FOUND, "SAGA_NOT_FOUND", "There is no such saga.")

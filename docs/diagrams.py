@@ -70,7 +70,8 @@ def saga_table() -> Iterator[str]:
     yield "|---|---|---|---|"
     for state, row in TABLE.items():
         for outcome, step in row.items():
-            yield f"| {state} | {outcome} | {step.state} | {_effect(step)} |"
+            then = f"{step.state}, recorded with what it shows" if step.goes_on else step.state
+            yield f"| {state} | {outcome} | {then} | {_effect(step)} |"
 
 
 def planned_methods() -> Iterator[str]:

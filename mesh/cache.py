@@ -7,13 +7,15 @@ left alone for a moment so that a hang is paid once and not by every request.
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Generic, Protocol, TypeVar
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from mesh.clock import SYSTEM_CLOCK, Clock
+
+T = TypeVar("T")
 
 _TIMEOUT_S = 0.25
 _PAUSE_S = 1.0
@@ -38,15 +40,15 @@ class Cache(Protocol):
         """Let go of connections."""
 
 
-class MemoryCache:
-    """The stand-in within one process: least recently used go first."""
+class Memory(Generic[T]):
+    """Values by key in this process's memory, each for a while; least recently used go first."""
 
     def __init__(self, *, max_entries: int = _MEMORY_ENTRIES, clock: Clock = SYSTEM_CLOCK) -> None:
-        self._entries: OrderedDict[str, tuple[bytes, float]] = OrderedDict()
+        self._entries: OrderedDict[str, tuple[T, float]] = OrderedDict()
         self._max_entries = max_entries
         self._clock = clock
 
-    async def get_many(self, keys: Sequence[str]) -> dict[str, bytes]:
+    def get_many(self, keys: Iterable[str]) -> dict[str, T]:
         """What is known of `keys`."""
         now = self._clock.monotonic()
         found = {}
@@ -57,7 +59,7 @@ class MemoryCache:
                 self._entries.move_to_end(key)
         return found
 
-    async def set_many(self, values: Mapping[str, bytes], *, ttl_s: float) -> None:
+    def set_many(self, values: Mapping[str, T], *, ttl_s: float) -> None:
         """Remember the values for at most `ttl_s` seconds."""
         expires_at = self._clock.monotonic() + ttl_s
         for key, value in values.items():
@@ -66,10 +68,29 @@ class MemoryCache:
         while len(self._entries) > self._max_entries:
             self._entries.popitem(last=False)
 
-    async def delete_many(self, keys: Sequence[str]) -> None:
+    def delete_many(self, keys: Iterable[str]) -> None:
         """Forget the keys."""
         for key in keys:
             self._entries.pop(key, None)
+
+
+class MemoryCache:
+    """The stand-in for Redis within one process."""
+
+    def __init__(self, *, max_entries: int = _MEMORY_ENTRIES, clock: Clock = SYSTEM_CLOCK) -> None:
+        self._memory: Memory[bytes] = Memory(max_entries=max_entries, clock=clock)
+
+    async def get_many(self, keys: Sequence[str]) -> dict[str, bytes]:
+        """What is known of `keys`."""
+        return self._memory.get_many(keys)
+
+    async def set_many(self, values: Mapping[str, bytes], *, ttl_s: float) -> None:
+        """Remember the values for at most `ttl_s` seconds."""
+        self._memory.set_many(values, ttl_s=ttl_s)
+
+    async def delete_many(self, keys: Sequence[str]) -> None:
+        """Forget the keys."""
+        self._memory.delete_many(keys)
 
     async def close(self) -> None:
         """Nothing to let go of."""

@@ -6,6 +6,7 @@ names are ready while its database is reachable and its schema there.
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import sys
@@ -23,6 +24,7 @@ from mesh.interceptors import PolicyInterceptor
 
 _READY_EVERY_S = 1.0
 _SWITCH_S = 0.0005
+_GC_THRESHOLDS = (20_000, 20, 50)
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -130,6 +132,9 @@ def stop_signal() -> asyncio.Event:
 
 def run(main: Coroutine[Any, Any, int]) -> int:
     """Run a program's main coroutine on uvloop and answer its exit code."""
+    # What a request makes is gone with it by itself, cycles are few: to look for them as often as by default costs a
+    # busy program a fourteenth of its time.
+    gc.set_threshold(*_GC_THRESHOLDS)
     # SQLite is worked in threads: at the default of 5 ms a busy loop would make each of their answers wait that long.
     sys.setswitchinterval(_SWITCH_S)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

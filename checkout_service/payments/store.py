@@ -1,14 +1,31 @@
 """The simulated provider's book: set-oriented functions of a connection. None commits."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
-from sqlalchemy import case, select, update
+from sqlalchemy import Update, bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from checkout_service.payments.tables import payments
 from mesh.db import BY_PRIMARY_KEY, db_now, now
 from mesh.rows import insert_if_absent
+
+_BOOK = (
+    select(
+        payments.c.payment_key,
+        payments.c.payment_id,
+        payments.c.state,
+        payments.c.currency_code,
+        payments.c.amount_minor,
+        payments.c.captured_minor,
+        payments.c.behaviour,
+    )
+    .where(payments.c.payment_key.in_(bindparam("keys", expanding=True)))
+    .order_by(payments.c.payment_key)
+    .with_hint(payments, BY_PRIMARY_KEY, "mysql")
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +43,8 @@ class Entry:
 
 async def add(connection: AsyncConnection, entries: Sequence[Entry]) -> None:
     """Write entries whose keys are new; a key that stands stays as it is."""
+    if not entries:
+        return
     at = await now(connection)
     rows = [
         {
@@ -47,34 +66,28 @@ async def add(connection: AsyncConnection, entries: Sequence[Entry]) -> None:
 
 async def read(connection: AsyncConnection, keys: Sequence[str], *, lock: bool = False) -> dict[str, Entry]:
     """The entries of `keys`, locked in the order of the keys if asked."""
-    statement = (
-        select(
-            payments.c.payment_key,
-            payments.c.payment_id,
-            payments.c.state,
-            payments.c.currency_code,
-            payments.c.amount_minor,
-            payments.c.captured_minor,
-            payments.c.behaviour,
-        )
-        .where(payments.c.payment_key.in_(sorted(set(keys))))
-        .order_by(payments.c.payment_key)
-        .with_hint(payments, BY_PRIMARY_KEY, "mysql")
-    )
-    rows = await connection.execute(statement.with_for_update() if lock else statement)
+    rows = await connection.execute(_BOOK.with_for_update() if lock else _BOOK, {"keys": sorted(set(keys))})
     return {row.payment_key: Entry(**row._mapping) for row in rows}  # noqa: SLF001 - the row's public mapping
 
 
 async def set_states(connection: AsyncConnection, states: Mapping[str, str]) -> None:
     """Give payments a new state; CAPTURED takes the whole amount, REFUNDED gives it back. The rows must be locked."""
-    if not states:
-        return
-    state = case(dict(states), value=payments.c.payment_key)
-    captured = case((state == "CAPTURED", payments.c.amount_minor), else_=payments.c.captured_minor)
-    refunded = case((state == "REFUNDED", payments.c.captured_minor), else_=payments.c.refunded_minor)
-    await connection.execute(
+    keys: dict[str, list[str]] = defaultdict(list)
+    for key, state in sorted(states.items()):
+        keys[state].append(key)
+    for state, alike in keys.items():
+        await connection.execute(_set_state(state), {"keys": alike})
+
+
+@cache
+def _set_state(state: str) -> Update:
+    amounts = {
+        "CAPTURED": {"captured_minor": payments.c.amount_minor},
+        "REFUNDED": {"refunded_minor": payments.c.captured_minor},
+    }
+    return (
         update(payments)
-        .where(payments.c.payment_key.in_(sorted(states)))
-        .values(captured_minor=captured, refunded_minor=refunded, state=state, update_time=db_now())
+        .where(payments.c.payment_key.in_(bindparam("keys", expanding=True)))
+        .values(state=state, update_time=db_now(), **amounts.get(state, {}))
         .with_hint(BY_PRIMARY_KEY, dialect_name="mysql")
     )

@@ -1,7 +1,6 @@
 """Products that were read a moment ago. A cache never decides: whoever writes or sells looks at the database."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from datetime import datetime
 
 import orjson
@@ -34,12 +33,30 @@ class ProductCache:
     async def put_many(self, products: Mapping[str, Product]) -> None:
         """Remember products as they were just read."""
         if products and self._ttl_s:
-            values = {_PREFIX + sku: orjson.dumps(asdict(product)) for sku, product in products.items()}
+            values = {_PREFIX + sku: orjson.dumps(_value(product)) for sku, product in products.items()}
             await self._cache.set_many(values, ttl_s=self._ttl_s)
 
     async def forget(self, sku: str) -> None:
         """Read the product from the database next time."""
         await self._cache.delete_many([_PREFIX + sku])
+
+
+def _value(product: Product) -> dict[str, object]:
+    facts, price = product.facts, product.facts.price
+    return {
+        "sku": product.sku,
+        "facts": {
+            "name": facts.name,
+            "description": facts.description,
+            "category": facts.category,
+            "price": {"currency_code": price.currency_code, "minor_units": price.minor_units},
+            "weight_grams": facts.weight_grams,
+        },
+        "available": product.available,
+        "etag": product.etag,
+        "create_time": product.create_time,
+        "update_time": product.update_time,
+    }
 
 
 def _product(value: bytes) -> Product:

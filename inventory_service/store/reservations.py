@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Row, Select, bindparam, delete, select, update
+from sqlalchemy import Row, Select, bindparam, delete, select
 
 from inventory_service.domain.book import Book, hold, tombstone
 from inventory_service.domain.reservation import ENDED, Line, Release, Request, Reservation, Reserve, State
@@ -13,7 +13,7 @@ from inventory_service.store import Connection
 from inventory_service.store.stock import add_stock, insert_movements, lock_shelves
 from inventory_service.tables import reservation_lines, reservations
 from mesh.db import BY_PRIMARY_KEY, db_now, now
-from mesh.rows import insert_if_absent, insert_rows
+from mesh.rows import insert_if_absent, insert_rows, set_alike
 
 _ROW = (
     reservations.c.reservation_id,
@@ -22,6 +22,21 @@ _ROW = (
     reservations.c.expire_time,
     reservations.c.create_time,
 )
+# Built once: with their list of ids given at last, their text is ready.
+_BY_ID = (
+    select(*_ROW)
+    .where(reservations.c.reservation_id.in_(bindparam("ids", expanding=True)))
+    .order_by(reservations.c.reservation_id)
+)
+_LOCKED = _BY_ID.with_for_update().with_hint(reservations, BY_PRIMARY_KEY, "mysql")
+_LOCKED_OF_OTHERS = _LOCKED.where(reservations.c.attempt != bindparam("ours"))
+_LINES = (
+    select(reservation_lines)
+    .where(reservation_lines.c.reservation_id.in_(bindparam("ids", expanding=True)))
+    .order_by(reservation_lines.c.reservation_id, reservation_lines.c.sku)
+)
+# One by one: DELETE takes no hint, and a scan would wait for the locks of others.
+_DELETE = delete(reservations).where(reservations.c.reservation_id == bindparam("unused"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +51,7 @@ class OpenBook:
 
 async def read_reservation(connection: Connection, reservation_id: str) -> Reservation | None:
     """A reservation with its lines, or None."""
-    found = await _with_lines(connection, await _rows(connection, _by_id([reservation_id])))
+    found = await _read(connection, _BY_ID, {"ids": [reservation_id]})
     return found.get(reservation_id)
 
 
@@ -53,8 +68,7 @@ async def open_book(connection: Connection, requests: Sequence[Request], *, atte
     if claims:
         values = [_values(placeholder, attempt) for placeholder in placeholders.values()]
         await insert_if_absent(connection, reservations, values)
-    of_others = _locked(list(placeholders)).where(reservations.c.attempt != attempt)
-    standing = await _with_lines(connection, await _rows(connection, of_others))
+    standing = await _read(connection, _LOCKED_OF_OTHERS, {"ids": list(placeholders), "ours": attempt})
     asked = {line.sku for request in requests if isinstance(request, Reserve) for line in request.lines}
     shelves = await lock_shelves(connection, asked | _skus(standing))
     claimed = placeholders.keys() - standing.keys() if claims else ()
@@ -69,7 +83,7 @@ async def open_expired(connection: Connection, *, limit: int, skus: Collection[s
     """
     at = await now(connection)
     ids = [row.reservation_id for row in await connection.execute(_expired(limit, skus))]
-    standing = await _with_lines(connection, await _rows(connection, _locked(sorted(ids))))
+    standing = await _read(connection, _LOCKED, {"ids": sorted(ids)})
     shelves = await lock_shelves(connection, _skus(standing))
     return OpenBook(Book(now=at, reservations=standing, shelves=shelves), standing)
 
@@ -84,9 +98,7 @@ async def write_book(connection: Connection, opened: OpenBook) -> None:
     book = opened.book
     unused = [reservation_id for reservation_id in opened.claimed if reservation_id not in book.reservations]
     if unused:
-        # One by one: DELETE takes no hint, and a scan would wait for the locks of others.
-        by_key = delete(reservations).where(reservations.c.reservation_id == bindparam("unused"))
-        await connection.execute(by_key, [{"unused": reservation_id} for reservation_id in unused])
+        await connection.execute(_DELETE, [{"unused": reservation_id} for reservation_id in unused])
     made = [book.reservations[key] for key in sorted(opened.claimed) if key in book.reservations]
     await _insert_lines(connection, made)
     await _update_rows(connection, opened)
@@ -134,34 +146,20 @@ async def _update_rows(connection: Connection, opened: OpenBook) -> None:
         if (after.state, after.epoch, after.expire_time) != (before.state, before.epoch, before.expire_time):
             alike[tuple(change.items())].append(reservation_id)
     for values, ids in alike.items():
-        statement = update(reservations).where(reservations.c.reservation_id.in_(ids)).values(dict(values))
-        await connection.execute(statement.with_hint(BY_PRIMARY_KEY, dialect_name="mysql"))
+        await set_alike(connection, reservations.c.reservation_id, ids, dict(values))
 
 
-async def _rows(connection: Connection, statement: Select[tuple[object, ...]]) -> Sequence[Row[tuple[object, ...]]]:
-    return (await connection.execute(statement)).all()
-
-
-async def _with_lines(connection: Connection, rows: Sequence[Row[tuple[object, ...]]]) -> dict[str, Reservation]:
+async def _read(
+    connection: Connection, statement: Select[tuple[object, ...]], parameters: Mapping[str, object]
+) -> dict[str, Reservation]:
+    """The reservations that the statement finds, with their lines, by id."""
+    rows = (await connection.execute(statement, parameters)).all()
     if not rows:
         return {}
-    statement = (
-        select(reservation_lines)
-        .where(reservation_lines.c.reservation_id.in_([row.reservation_id for row in rows]))
-        .order_by(reservation_lines.c.reservation_id, reservation_lines.c.sku)
-    )
     lines = defaultdict(list)
-    for line in await connection.execute(statement):
+    for line in await connection.execute(_LINES, {"ids": [row.reservation_id for row in rows]}):
         lines[line.reservation_id].append(Line(line.sku, line.quantity, line.available))
     return {row.reservation_id: _reservation(row, lines[row.reservation_id]) for row in rows}
-
-
-def _by_id(ids: Sequence[str]) -> Select[tuple[object, ...]]:
-    return select(*_ROW).where(reservations.c.reservation_id.in_(ids)).order_by(reservations.c.reservation_id)
-
-
-def _locked(ids: Sequence[str]) -> Select[tuple[object, ...]]:
-    return _by_id(ids).with_for_update().with_hint(reservations, BY_PRIMARY_KEY, "mysql")
 
 
 def _expired(limit: int, skus: Collection[str]) -> Select[tuple[str]]:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
 
-from sqlalchemy import ColumnElement, Row, and_, delete, or_, select, update
+from sqlalchemy import ColumnElement, Row, and_, bindparam, delete, or_, select, update
 
 from inventory_service.domain.stock import Movement, Shelf, Stock
 from inventory_service.store import Connection
@@ -17,6 +17,23 @@ from mesh.rows import insert_if_absent, insert_rows
 _KEYS_AT_ONCE = 500
 # A sub-query of a locking read is itself not locking.
 _RETIRE_TIME = select(products.c.retire_time).where(products.c.sku == stock.c.sku).scalar_subquery()
+_LOCKED = (
+    select(stock.c.sku, stock.c.on_hand, stock.c.held, _RETIRE_TIME.label("retire_time"))
+    .where(stock.c.sku.in_(bindparam("skus", expanding=True)))
+    .order_by(stock.c.sku)
+    .with_for_update()
+    .with_hint(stock, BY_PRIMARY_KEY, "mysql")
+)
+_ADD = (
+    update(stock)
+    .where(stock.c.sku.in_(bindparam("skus", expanding=True)))
+    .values(
+        on_hand=stock.c.on_hand + bindparam("more_on_hand"),
+        held=stock.c.held + bindparam("more_held"),
+        update_time=bindparam("at"),
+    )
+    .with_hint(BY_PRIMARY_KEY, dialect_name="mysql")
+)
 
 
 async def read_stock(connection: Connection, skus: Sequence[str]) -> dict[str, Stock]:
@@ -32,14 +49,7 @@ async def lock_shelves(connection: Connection, skus: Iterable[str]) -> dict[str,
     """Lock the stock of those SKUs that exist, in byte order, and read it."""
     shelves = {}
     for keys in _in_parts(sorted(skus)):
-        statement = (
-            select(stock.c.sku, stock.c.on_hand, stock.c.held, _RETIRE_TIME.label("retire_time"))
-            .where(stock.c.sku.in_(keys))
-            .order_by(stock.c.sku)
-            .with_for_update()
-            .with_hint(stock, BY_PRIMARY_KEY, "mysql")
-        )
-        for row in await connection.execute(statement):
+        for row in await connection.execute(_LOCKED, {"skus": keys}):
             shelves[row.sku] = Shelf(row.on_hand, row.held, retired=row.retire_time is not None)
     return shelves
 
@@ -55,14 +65,9 @@ async def add_stock(
         alike[on_hand.get(sku, 0), held.get(sku, 0)].append(sku)
     alike.pop((0, 0), None)
     for (more_on_hand, more_held), skus in alike.items():
-        values = {
-            "on_hand": stock.c.on_hand + more_on_hand,
-            "held": stock.c.held + more_held,
-            "update_time": at,
-        }
         for keys in _in_parts(skus):
-            statement = update(stock).where(stock.c.sku.in_(keys)).values(values)
-            await connection.execute(statement.with_hint(BY_PRIMARY_KEY, dialect_name="mysql"))
+            changes = {"skus": keys, "more_on_hand": more_on_hand, "more_held": more_held, "at": at}
+            await connection.execute(_ADD, changes)
 
 
 async def insert_movements(connection: Connection, rows: Sequence[Movement]) -> None:

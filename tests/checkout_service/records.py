@@ -66,7 +66,7 @@ async def move(database: Database, *moves: Move) -> list[Failure | None]:
     """Bring the moves about in one transaction."""
 
     async def body(connection: Connection) -> list[Failure | None]:
-        standing = await lock_sagas(connection, [move.before.saga.saga_id for move in moves])
+        standing, _ = await lock_sagas(connection, [move.before.saga.saga_id for move in moves])
         return await apply_moves(connection, standing, moves, encode_order)
 
     return await database.transact("move", body)

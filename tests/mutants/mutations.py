@@ -114,8 +114,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         "unsorted-locks",
         "crossed carts deadlock",
         "inventory_service/store/stock.py",
-        "    for keys in _in_parts(sorted(skus)):\n        statement = (\n",
-        "    for keys in ([sku] for sku in dict.fromkeys(skus)):\n        statement = (\n",
+        "    for keys in _in_parts(sorted(skus)):\n        for row in await connection.execute(_LOCKED,",
+        "    for keys in ([sku] for sku in dict.fromkeys(skus)):\n        for row in await connection.execute(_LOCKED,",
         hunter="contention",
     ),
     _one(
