@@ -3,16 +3,14 @@
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import Column, Table, bindparam, delete, select, tuple_
+from sqlalchemy import Table, bindparam, delete, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cart_service.domain import AddItem, Books, Cart, Command, Line, Outcome, SetItemQuantity, Settle, decide
 from cart_service.tables import cart_items, cart_requests, carts, settlements
 from mesh.db import BY_PRIMARY_KEY, now
-from mesh.rows import insert_if_absent, insert_rows, upsert
+from mesh.rows import delete_rows, insert_if_absent, insert_rows, upsert
 
-# Pairs in one statement; SQLite takes 32766 parameters.
-_PAIRS = 10_000
 _CART_AND_LINES = (
     select(
         carts.c.cart_id,
@@ -79,7 +77,7 @@ async def delete_expired(connection: AsyncConnection, *, ttl: timedelta, keys_tt
     await connection.execute(delete(carts).where(carts.c.cart_id.in_(old_carts)))
     before = at - keys_ttl
     requests = await _oldest(connection, cart_requests, before, at_most)
-    await _delete_pairs(connection, cart_requests.c.cart_id, cart_requests.c.request_id, requests)
+    await delete_rows(connection, [cart_requests.c.cart_id, cart_requests.c.request_id], requests)
     orders = [order_id for (order_id,) in await _oldest(connection, settlements, before, at_most)]
     await connection.execute(delete(settlements).where(settlements.c.order_id.in_(orders)))
     return len(old_carts) + len(requests) + len(orders)
@@ -142,7 +140,7 @@ async def _save_carts(connection: AsyncConnection, before: Books, after: Books, 
         if earlier.lines.get(line.sku) != line
     ]
     await upsert(connection, carts, heads, changing=("customer_id", "version", "update_time"))
-    await _delete_pairs(connection, cart_items.c.cart_id, cart_items.c.sku, gone)
+    await delete_rows(connection, [cart_items.c.cart_id, cart_items.c.sku], gone)
     await upsert(connection, cart_items, lines, changing=("quantity", "position"))
 
 
@@ -175,11 +173,3 @@ async def _oldest(connection: AsyncConnection, table: Table, before: datetime, a
     query = select(*table.primary_key.columns).where(table.c.create_time < before)
     rows = await connection.execute(query.order_by(table.c.create_time).limit(at_most))
     return [tuple(row) for row in rows]
-
-
-async def _delete_pairs(
-    connection: AsyncConnection, first: Column[str], second: Column[str], pairs: Sequence[tuple[str, ...]]
-) -> None:
-    for start in range(0, len(pairs), _PAIRS):
-        chunk = pairs[start : start + _PAIRS]
-        await connection.execute(delete(first.table).where(tuple_(first, second).in_(chunk)))

@@ -121,7 +121,7 @@ class Engine:
         rounds: dict[Callable[[], Awaitable[None]], float] = {
             self._lease.renew: RENEW_EVERY_S,
             self._recover: _RECOVER_EVERY_S,
-            self._record_slow: _STRIDE_S / 2,
+            self._record_slow: _STRIDE_S,
             self._outside.watch: 0,
             self._checks.run: _CHECK_EVERY_S,
             self._measure: _MEASURE_EVERY_S,

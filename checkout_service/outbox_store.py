@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import bindparam, delete, func, or_, select, tuple_, update
+from sqlalchemy import bindparam, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from checkout_service.domain import OrderState
 from checkout_service.tables import order_events, outbox, relays
 from mesh.db import now
-from mesh.rows import insert_if_absent
+from mesh.rows import delete_rows, insert_if_absent
 
 _RELAY = "outbox"
 _COUNTED_AT_MOST = 100_000
@@ -99,9 +99,8 @@ async def read_outbox(connection: AsyncConnection, limit: int) -> list[OrderEven
 
 async def delete_sent(connection: AsyncConnection, sent: Sequence[OrderEvent]) -> None:
     """Take exactly these out of the outbox; order_events keeps them. Doing so again changes nothing."""
-    if sent:
-        keys = [(event.order_id, event.sequence) for event in sent]
-        await connection.execute(delete(outbox).where(tuple_(outbox.c.order_id, outbox.c.sequence).in_(keys)))
+    keys = [(event.order_id, event.sequence) for event in sent]
+    await delete_rows(connection, [outbox.c.order_id, outbox.c.sequence], keys)
 
 
 async def measure_backlog(connection: AsyncConnection) -> Backlog:

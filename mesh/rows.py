@@ -20,6 +20,8 @@ _Convert = Callable[[Any], Any] | None
 _Row = Mapping[str, Any]
 # Insert, insert if absent (no columns), or overwrite these columns of what stands.
 _Clash = tuple[str, ...] | None
+# SQLite takes 32766 parameters.
+_KEYS_AT_ONCE = 10_000
 _MARKS = {"qmark": "?", "format": "%s"}
 
 _prepared: dict[tuple[Table, str, tuple[str, ...], _Clash], tuple[str, list[tuple[str, _Convert]]]] = {}
@@ -84,6 +86,18 @@ async def set_alike(
     )
     parameters = (*converted, *(each for among in conditions.values() for each in among))
     return (await connection.exec_driver_sql(statement, parameters)).rowcount
+
+
+async def delete_rows(connection: AsyncConnection, key: Sequence[Column[Any]], keys: Sequence[Sequence[Any]]) -> None:
+    """Delete the rows of these keys, each a value for every column of `key`. What is not there is passed over."""
+    dialect, table = connection.dialect, key[0].table
+    one = f"({', '.join([_MARKS[dialect.paramstyle]] * len(key))})"
+    values = "VALUES " if dialect.name == "sqlite" else ""
+    columns = ", ".join(column.name for column in key)
+    for start in range(0, len(keys), _KEYS_AT_ONCE):
+        part = keys[start : start + _KEYS_AT_ONCE]
+        statement = f"DELETE FROM {table.name} WHERE ({columns}) IN ({values}{', '.join([one] * len(part))})"  # noqa: S608
+        await connection.exec_driver_sql(statement, tuple(value for values_of_one in part for value in values_of_one))
 
 
 async def _write(connection: AsyncConnection, table: Table, rows: Sequence[_Row], clash: _Clash) -> None:

@@ -116,6 +116,25 @@ async def test_two_lanes_work_beside_each_other(make: Make) -> None:
     assert await second == "done second"
 
 
+async def test_what_arrives_before_there_is_room_joins_the_batch(make: Make) -> None:
+    recorder, room = Recorder(), asyncio.Event()
+    recorder.open.set()
+
+    async def has_room() -> None:
+        await room.wait()
+
+    batcher = make(recorder.flush, room=has_room)
+    waiting = submit(batcher, "a")
+    await settled()
+    waiting += submit(batcher, "b", "c")
+    await settled()
+    assert recorder.batches == []
+    room.set()
+
+    assert await asyncio.gather(*waiting) == ["done a", "done b", "done c"]
+    assert recorder.batches == [["a", "b", "c"]]
+
+
 async def test_a_full_queue_refuses_with_a_time_to_come_back(make: Make) -> None:
     recorder = Recorder()
     batcher = make(recorder.flush, max_waiting=2)

@@ -29,8 +29,8 @@ def _options() -> Options:
     parser = argparse.ArgumentParser(prog="python -m tests.nemesis", description=__doc__)
     parser.add_argument("--seconds", type=float, default=690.0, help="how long customers shop")
     parser.add_argument("--seed", type=int, default=1, help="what faults, when, and what customers")
-    parser.add_argument("--customers", type=int, default=96, help="how many shop at the same time")
-    parser.add_argument("--rate", type=float, default=45.0, help="purchases begun in a second, if the shop keeps up")
+    parser.add_argument("--customers", type=int, default=192, help="how many shop at the same time")
+    parser.add_argument("--rate", type=float, default=60.0, help="purchases begun in a second, if the shop keeps up")
     parser.add_argument("--folder", type=Path, default=Path("build/nemesis"), help="where the report goes")
     return Options(**vars(parser.parse_args()))
 
