@@ -40,7 +40,7 @@ class LogEntry:
 
 @dataclass(frozen=True, slots=True)
 class TimelineEntry:
-    """Something that happened to an order: `what` is a state, a log kind, or PAYMENT_<kind> for a webhook."""
+    """Something that happened to an order: `what` is a state, a log kind, PAYMENT_<kind> for a webhook, or PARKED."""
 
     time: datetime
     what: str
@@ -77,12 +77,14 @@ async def read_repaid(connection: AsyncConnection, saga_ids: Sequence[str]) -> s
 
 async def read_timeline(connection: AsyncConnection, saga_id: str) -> list[TimelineEntry]:
     """All that happened to an order, oldest first: its states, what was asked, what the provider told."""
-    states = await connection.execute(select(order_events).where(order_events.c.order_id == saga_id))
+    events = select(order_events).where(order_events.c.order_id == saga_id).order_by(order_events.c.sequence)
+    states = await connection.execute(events)
     asked = await connection.execute(select(saga_log).where(saga_log.c.saga_id == saga_id))
     told = await connection.execute(select(inbox).where(inbox.c.order_id == saga_id))
+    # Of one moment, what was asked or told comes before what it led to.
     entries = [
-        *(TimelineEntry(row.create_time, row.state, row.actor, row.reason) for row in states),
         *(TimelineEntry(row.create_time, row.kind, row.actor, f"{row.reason} {row.detail}".strip()) for row in asked),
         *(TimelineEntry(row.create_time, f"PAYMENT_{row.kind}", "provider", row.payment_id) for row in told),
+        *(TimelineEntry(row.create_time, row.state, row.actor, row.reason) for row in states),
     ]
     return sorted(entries, key=lambda entry: entry.time)

@@ -8,7 +8,7 @@ from checkout_service.commands import Commands
 from checkout_service.engine import Engine
 from checkout_service.log_store import LogEntry, LogKind, TimelineEntry
 from checkout_service.payments.provider import PaymentStatus
-from checkout_service.saga import Course, Outcome, Resolution, SagaState, Wish
+from checkout_service.saga import OPERATOR, Course, Outcome, Resolution, SagaState, Wish
 from checkout_service.wishes import Desk
 from mesh.clock import Clock
 from mesh.db import Connection
@@ -84,6 +84,9 @@ class SagaService:
         course, timeline = await self._desk.database.transact("get_saga", body, read_only=True)
         if course is None:
             raise Failure(Kind.NOT_FOUND, "SAGA_NOT_FOUND", "There is no such saga.")
+        saga = course.saga
+        if saga.is_parked and saga.update_time is not None:
+            timeline.append(TimelineEntry(saga.update_time, "PARKED", OPERATOR, saga.stuck_reason))
         return course, timeline
 
     async def retry_saga(self, saga_id: str, *, reason: str, actor: str) -> Course:

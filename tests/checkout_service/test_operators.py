@@ -130,6 +130,8 @@ async def test_who_cancels_is_answered_at_once_when_only_a_person_can_help(shop:
 
 async def test_the_timeline_tells_what_happened_and_who_asked_for_it(shop: Shop) -> None:
     who, _, order_id = await refund_refused(shop)
+    parked = (await saga_of(shop, order_id)).timeline[-1]
+    assert (parked.what, parked.actor, parked.text) == ("PARKED", "operator", "REFUND_REFUSED")
     await accept_refunds(shop, order_id)
     await retry(shop, order_id, "the bank has mended it")
     await who.order_in(order_id, "REFUNDED")

@@ -116,7 +116,8 @@ class TimelineEntry(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     what: _builtins.str
     """The order's new state, what an operator or customer asked for (CANCEL, REFUND, RETRY, ABORT, RESOLVE), what was
-    found (STRAY_PAYMENT), or what the payment provider told (PAYMENT_SUCCEEDED and so on).
+    found (STRAY_PAYMENT), what the payment provider told (PAYMENT_SUCCEEDED and so on), or last of all, while only a
+    person can help, PARKED.
     """
     actor: _builtins.str
     """Who."""
