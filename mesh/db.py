@@ -216,7 +216,8 @@ class Database:
 @contextlib.asynccontextmanager
 async def _slot(slots: asyncio.Semaphore) -> AsyncIterator[None]:
     """Wait for a connection to be free. Raises TimeoutError when that takes too long."""
-    async with asyncio.timeout(_WAIT_S):
+    # Free most of the time, and then not worth a timer.
+    async with asyncio.timeout(_WAIT_S) if slots.locked() else contextlib.nullcontext():
         await slots.acquire()
     try:
         yield
