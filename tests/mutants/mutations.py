@@ -152,6 +152,21 @@ MUTATIONS: tuple[Mutation, ...] = (
             ),
         ),
     ),
+    Mutation(
+        "unrecorded-authorization-forgotten",
+        "money that was asked for on a way that was not recorded stays set aside",
+        tuple(
+            Edit(
+                _SAGA,
+                f"        _O.{outcome}: Step(_S.VOIDING, fails_as={end}),\n{behind}",
+                f"        _O.{outcome}: Step(_S.RELEASING, fails_as={end}),\n{behind}",
+            )
+            for outcome, end, behind in (
+                ("GAVE_UP", "_EXPIRED", ""),
+                ("CALLED_OFF", "_CALLED_OFF", "    },\n    _S.AUTHORIZING: {"),
+            )
+        ),
+    ),
     _one(
         "no-release-after-a-decline",
         "stock stays held by orders that failed",
