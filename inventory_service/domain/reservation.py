@@ -41,6 +41,8 @@ EDGES = {
 }
 # Nothing comes after these, and nothing is held or sold in them.
 ENDED = frozenset(state for state, after in EDGES.items() if not after)
+# What may be forgotten one day. A returned sale may not: its rows in the ledger stay, under keys made of its id.
+FORGOTTEN = ENDED - {State.RETURNED}
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Row, Select, bindparam, delete, select
 
 from inventory_service.domain.book import Book, hold, tombstone
-from inventory_service.domain.reservation import ENDED, Line, Release, Request, Reservation, Reserve, State
+from inventory_service.domain.reservation import ENDED, FORGOTTEN, Line, Release, Request, Reservation, Reserve, State
 from inventory_service.store import Connection
 from inventory_service.store.stock import add_stock, insert_movements, lock_shelves
 from inventory_service.tables import reservation_lines, reservations
@@ -107,9 +107,10 @@ async def write_book(connection: Connection, opened: OpenBook) -> None:
 
 
 async def delete_ended(connection: Connection, *, kept: timedelta, at_most: int) -> int:
-    """Delete reservations that ended longer than `kept` ago, with their lines, the oldest first; answer how many."""
+    """Delete what ended without a sale longer than `kept` ago, with its lines, the oldest first; answer how many."""
     before = await now(connection) - kept
-    oldest = select(reservations.c.reservation_id).where(reservations.c.end_time < before)
+    forgotten = reservations.c.state.in_(sorted(FORGOTTEN))
+    oldest = select(reservations.c.reservation_id).where(reservations.c.end_time < before, forgotten)
     found = await connection.execute(oldest.order_by(reservations.c.end_time).limit(at_most))
     # What has ended stays as it is, so it need not be looked at again under a lock.
     ids = sorted(found.scalars())

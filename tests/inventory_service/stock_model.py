@@ -21,6 +21,10 @@ class Entry:
     expires: datetime | None
     ended: datetime | None = None
 
+    def is_forgotten(self, before: datetime) -> bool:
+        """Whether it ended before that moment and sold nothing, not even for a while."""
+        return self.ended is not None and self.ended < before and self.state != "RETURNED"
+
 
 @dataclass
 class StockModel:
@@ -68,9 +72,9 @@ class StockModel:
             self._end(entry, "EXPIRED")
 
     def forget(self) -> None:
-        """Forget what ended a week ago."""
+        """Forget what ended a week ago without a sale."""
         before = self.now - timedelta(days=7)
-        for key in [key for key, entry in self.book.items() if entry.ended and entry.ended < before]:
+        for key in [key for key, entry in self.book.items() if entry.is_forgotten(before)]:
             del self.book[key]
 
     def _answer(self, request: Request) -> Answer:
