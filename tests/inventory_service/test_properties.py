@@ -65,6 +65,7 @@ class Model:
                 "REFUSED": "OUT_OF_STOCK",
                 "RELEASED": "RESERVATION_RELEASED",
                 "EXPIRED": "RESERVATION_EXPIRED",
+                "RETURNED": "RESERVATION_RETURNED",
             }.get(state, state)
         short = {sku for sku, units in lines.items() if units > self.on_hand[sku] - self.held(sku)}
         self.give_back_overdue(short)
