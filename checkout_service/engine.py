@@ -1,16 +1,15 @@
 """The engine: moves each order's saga along the table, one durable stride at a time, until it rests.
 
 Each saga that this process owns has one task, a plain loop: run the command of the state, and those behind it as long
-as nothing needs to be recorded before them; then record what they showed. The
-loop knows nothing of batches, yet what many loops do at the same time shares RPCs (clients) and transactions (moves).
-Recovery is the same loop begun from the stored rows. Only the owner moves a saga: webhooks leave a row in the inbox and
-people a wish, which the owner takes as one more outcome.
+as nothing needs to be recorded before them; then record what they showed. The loop knows nothing of batches, yet what
+many loops do at the same time shares RPCs (clients) and transactions (moves). Recovery is the same loop begun from the
+stored rows. Only the owner moves a saga: webhooks leave a row in the inbox and people a wish, which the owner takes as
+one more outcome.
 """
 
 import asyncio
 import logging
 import math
-from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import Context
 from dataclasses import dataclass, field, replace
@@ -25,6 +24,7 @@ from checkout_service.outside import Outside
 from checkout_service.payment_checks import PaymentChecks
 from checkout_service.saga import Course, Outcome, Patience, Report, SagaState, advance, follow, gives_up, next_step
 from checkout_service.saga_store import Encode, Move, Standing
+from checkout_service.waiters import Waiters
 from mesh.batch import Batcher
 from mesh.clock import Clock
 from mesh.db import Connection, Database
@@ -43,8 +43,6 @@ _CLAIMS_AT_ONCE = 1000
 _PAUSE_S = 0.5
 _LONGEST_WAIT_S = 5.0
 _READY_WITHIN_S = 3.0
-
-_Waiters = dict[str, list[asyncio.Future[Order | None]]]
 
 _log = logging.getLogger(__name__)
 
@@ -100,8 +98,8 @@ class Engine:
         self._strides: dict[str, _Stride] = {}
         self._loops: list[asyncio.Task[None]] = []
         # Who waits for an order's answer, and for its end.
-        self._answers: _Waiters = defaultdict(list)
-        self._ends: _Waiters = defaultdict(list)
+        self._answers = Waiters()
+        self._ends = Waiters()
 
     @property
     def owner(self) -> str:
@@ -178,24 +176,11 @@ class Engine:
         waiting = self._outside.waiting(order_id)
         if waiting is not None and waiting.order.state is OrderState.PAYMENT_PENDING:
             return waiting.order
-        return await self._waited_for(self._answers, order_id, wait_s)
+        return await self._answers.wait(order_id, wait_s=wait_s)
 
     async def end(self, order_id: str, *, wait_s: float) -> Order | None:
         """The order once nothing can follow any more, unless by a person. None when that takes longer."""
-        return await self._waited_for(self._ends, order_id, wait_s)
-
-    async def _waited_for(self, waiters: _Waiters, order_id: str, wait_s: float) -> Order | None:
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Order | None] = loop.create_future()
-        waiters[order_id].append(future)
-        patience = loop.call_later(wait_s, _set, future, None)
-        try:
-            return await future
-        finally:
-            patience.cancel()
-            waiters[order_id].remove(future)
-            if not waiters[order_id]:
-                del waiters[order_id]
+        return await self._ends.wait(order_id, wait_s=wait_s)
 
     def wake(self) -> None:
         """Something came from outside through this process: look now."""
@@ -352,9 +337,9 @@ class Engine:
         # What was bought leaves the cart before the answer does, unless the cart service cannot be reached now.
         settled = saga.state is not SagaState.SETTLING or saga.attempts > 0
         if pending or (order.state in ANSWERING and settled):
-            _answer(self._answers, order)
+            self._answers.tell(order)
         if order.state in ENDED or saga.is_parked:
-            _answer(self._ends, order)
+            self._ends.tell(order)
 
     async def _recover(self) -> None:
         """Take over what dead coordinators left, and drive everything of ours that is not driven yet."""
@@ -408,16 +393,6 @@ def _seen(recording: asyncio.Task[None]) -> None:
     """Its driver learns of a failure, if there still is one."""
     if not recording.cancelled():
         recording.exception()
-
-
-def _answer(waiters: _Waiters, order: Order) -> None:
-    for future in waiters.get(order.order_id, ()):
-        _set(future, order)
-
-
-def _set(future: asyncio.Future[Order | None], order: Order | None) -> None:
-    if not future.done():
-        future.set_result(order)
 
 
 def _wished(course: Course, standing: Mapping[str, Standing]) -> Course:

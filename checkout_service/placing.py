@@ -43,9 +43,9 @@ async def place_orders(
     database: Database, wishes: Sequence[NewOrder], *, owner: str, time_to_pay: timedelta
 ) -> list[Placed | Failure]:
     """Write the orders; each answers for itself: a Course that stands, or why there is none. Idempotent by order_id."""
-    at: datetime | None = None
     if not wishes:
         return []
+    at: datetime | None = None
 
     async def body(connection: Connection) -> list[Placed | Failure]:
         nonlocal at

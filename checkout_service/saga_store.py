@@ -173,7 +173,7 @@ async def _update_payments(connection: AsyncConnection, moves: Sequence[Move]) -
         if move.after.order.payment_id != move.before.order.payment_id
     }
     if learnt:
-        await set_by_key(connection, orders.c.order_id, {"payment_id": learnt})
+        await set_by_key(connection, orders.c.order_id, orders.c.payment_id, learnt)
 
 
 async def _update_orders(connection: AsyncConnection, changes: Sequence[Sequence[Order]], encode: Encode) -> None:

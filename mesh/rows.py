@@ -46,25 +46,19 @@ async def upsert(connection: AsyncConnection, table: Table, rows: Sequence[_Row]
 
 
 async def set_by_key(
-    connection: AsyncConnection, key: Column[str], changes: Mapping[str, Mapping[str, Any]], **same: Any
+    connection: AsyncConnection, key: Column[str], column: Column[Any], new: Mapping[str, Any]
 ) -> None:
-    """One UPDATE of many rows: `changes` is column -> {key -> new value}, the same keys in each; `same` suits all."""
+    """One UPDATE of many rows: `column` gets for each key its own new value."""
     dialect, table = connection.dialect, key.table
-    mark, hint = _MARKS[dialect.paramstyle], "" if dialect.name == "sqlite" else f" {BY_PRIMARY_KEY}"
-    keys = sorted(next(iter(changes.values())))
-    cases = f"CASE {key.name}{f' WHEN {mark} THEN {mark}' * len(keys)} END"
-    assignments = [f"{column} = {cases}" for column in changes] + [f"{column} = {mark}" for column in same]
-    values: list[Any] = []
-    for column, by_key in changes.items():
-        for name in keys:
-            values += (name, _converted(table.c[column], dialect, by_key[name]))
-    values += [_converted(table.c[column], dialect, value) for column, value in same.items()]
+    mark, keys = _MARKS[dialect.paramstyle], sorted(new)
     # Names are the tables' own; whatever comes from outside is a parameter.
     statement = (
-        f"UPDATE {table.name}{hint} SET {', '.join(assignments)} "  # noqa: S608
+        f"UPDATE {table.name}{_hint(dialect)} "  # noqa: S608
+        f"SET {column.name} = CASE {key.name}{f' WHEN {mark} THEN {mark}' * len(keys)} END "
         f"WHERE {key.name} IN ({', '.join([mark] * len(keys))})"
     )
-    await connection.exec_driver_sql(statement, (*values, *keys))
+    cases = (each for name in keys for each in (name, _converted(column, dialect, new[name])))
+    await connection.exec_driver_sql(statement, (*cases, *keys))
 
 
 async def set_alike(
@@ -77,15 +71,15 @@ async def set_alike(
 ) -> int:
     """One UPDATE of many rows to the same values; `where` is column -> what it may be now. Answers how many it met."""
     dialect, table = connection.dialect, key.table
-    mark, hint = _MARKS[dialect.paramstyle], "" if dialect.name == "sqlite" else f" {BY_PRIMARY_KEY}"
-    conditions = {key.name: sorted(keys), **(where or {})}
-    converted = [_converted(table.c[name], dialect, value) for name, value in values.items()]
+    mark, conditions = _MARKS[dialect.paramstyle], {key.name: sorted(keys), **(where or {})}
     statement = (
-        f"UPDATE {table.name}{hint} SET {', '.join(f'{name} = {mark}' for name in values)} WHERE "  # noqa: S608
+        f"UPDATE {table.name}{_hint(dialect)} "  # noqa: S608
+        f"SET {', '.join(f'{name} = {mark}' for name in values)} WHERE "
         + " AND ".join(f"{name} IN ({', '.join([mark] * len(among))})" for name, among in conditions.items())
     )
-    parameters = (*converted, *(each for among in conditions.values() for each in among))
-    return (await connection.exec_driver_sql(statement, parameters)).rowcount
+    converted = (_converted(table.c[name], dialect, value) for name, value in values.items())
+    among = (each for among in conditions.values() for each in among)
+    return (await connection.exec_driver_sql(statement, (*converted, *among))).rowcount
 
 
 async def delete_rows(connection: AsyncConnection, key: Sequence[Column[Any]], keys: Sequence[Sequence[Any]]) -> None:
@@ -134,6 +128,10 @@ def _statement(table: Table, dialect: Dialect, clash: _Clash) -> Insert:
         return mysql.insert(table).on_duplicate_key_update({keys[0].name: keys[0]})
     # VALUES(), not a row alias: the drivers join the rows into one statement only behind that.
     return mysql.insert(table).on_duplicate_key_update({name: func.values(table.c[name]) for name in clash})
+
+
+def _hint(dialect: Dialect) -> str:
+    return "" if dialect.name == "sqlite" else f" {BY_PRIMARY_KEY}"
 
 
 def _converter(column: Column[Any], dialect: Dialect) -> _Convert:

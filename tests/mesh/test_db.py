@@ -87,7 +87,9 @@ async def test_an_update_that_a_check_refuses_is_poison(database: Database, item
     await put(database, items, {"id": "a", "amount": 1})
 
     with pytest.raises(PoisonError):
-        await database.transact("take", lambda connection: set_by_key(connection, items.c.id, {"amount": {"a": -2}}))
+        await database.transact(
+            "take", lambda connection: set_by_key(connection, items.c.id, items.c.amount, {"a": -2})
+        )
 
 
 async def test_ids_are_compared_byte_for_byte(database: Database, items: Table) -> None:
@@ -95,20 +97,6 @@ async def test_ids_are_compared_byte_for_byte(database: Database, items: Table) 
     await put(database, items, *rows)
 
     assert set(await amounts(database, items)) == {"a", "A", "a.", "a-", "a_"}
-
-
-async def test_insert_if_absent_passes_over_what_stands_and_nothing_else(database: Database, items: Table) -> None:
-    await put(database, items, {"id": "a", "amount": 1})
-    rows = [{"id": "a", "amount": 100}, {"id": "b", "amount": 2}]
-
-    await database.transact("insert", lambda connection: insert_if_absent(connection, items, rows))
-    await database.transact("nothing", lambda connection: insert_if_absent(connection, items, []))
-    with pytest.raises(PoisonError):
-        await database.transact(
-            "wrong", lambda connection: insert_if_absent(connection, items, [{"id": "c", "amount": -1}])
-        )
-
-    assert await amounts(database, items) == {"a": 1, "b": 2}
 
 
 async def test_of_many_who_insert_one_key_one_rows_stands(database: Database, items: Table) -> None:
@@ -122,15 +110,6 @@ async def test_of_many_who_insert_one_key_one_rows_stands(database: Database, it
     seen = await asyncio.gather(*(claim(amount) for amount in range(20)))
 
     assert len(set(seen)) == 1
-
-
-async def test_set_by_key_gives_each_row_its_own_value(database: Database, items: Table) -> None:
-    await put(database, items, *({"id": name, "amount": 10} for name in "abc"))
-    changes = {"amount": {"a": 1, "b": 2}}
-
-    await database.transact("set", lambda connection: set_by_key(connection, items.c.id, changes, note="set"))
-
-    assert await amounts(database, items) == {"a": 1, "b": 2, "c": 10}
 
 
 async def test_the_databases_clock_is_aware_and_near_ours(database: Database) -> None:

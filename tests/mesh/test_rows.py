@@ -1,4 +1,5 @@
 from datetime import UTC, datetime, timedelta, timezone
+from functools import partial
 from typing import Any
 
 import pytest
@@ -63,20 +64,14 @@ async def test_upsert_overwrites_only_what_it_is_told_to(database: Database, ite
     assert await stored(database, items) == {"a": row("a", 2, "kept"), "b": row("b", 3, "new")}
 
 
-async def test_set_by_key_gives_each_its_own_and_all_the_same(database: Database, items: Table) -> None:
-    at = datetime(2026, 2, 3, 12, tzinfo=UTC)
-    await database.transact(
-        "first", lambda connection: insert_rows(connection, items, [row(name, 9) for name in "abc"])
-    )
+async def test_set_by_key_gives_each_row_its_own_value(database: Database, items: Table) -> None:
+    rows = [row(name, 9, "old") for name in "abc"]
+    await database.transact("first", lambda connection: insert_rows(connection, items, rows))
 
-    changes: dict[str, dict[str, Any]] = {"amount": {"a": 1, "b": 2}, "note": {"a": "it's a", "b": None}}
-    await database.transact("set", lambda connection: set_by_key(connection, items.c.id, changes, at=at))
+    for column, new in ((items.c.amount, {"a": 1, "b": 2}), (items.c.note, {"a": "it's a", "b": None})):
+        await database.transact("set", partial(set_by_key, key=items.c.id, column=column, new=new))
 
-    assert await stored(database, items) == {
-        "a": row("a", 1, "it's a", at),
-        "b": row("b", 2, None, at),
-        "c": row("c", 9),
-    }
+    assert await stored(database, items) == {"a": row("a", 1, "it's a"), "b": row("b", 2), "c": row("c", 9, "old")}
 
 
 async def test_set_alike_changes_those_that_are_what_they_may_be_and_counts_them(

@@ -39,6 +39,16 @@ def http_provider(url: str, database: Database, *, timeout_s: float = TIMEOUT_S)
     return HttpPaymentProvider(PspClient(url, API_KEY, timeout_s=timeout_s), Intents(database))
 
 
+def moved(psp: HostilePsp, order_id: str = "o-1") -> list[tuple[str, int]]:
+    """The order's money, as it moved."""
+    return [(move.kind, move.amount) for move in psp.book.movements if move.order_id == order_id]
+
+
+def statuses(psp: HostilePsp, order_id: str = "o-1") -> list[str]:
+    """Where the order's intents stand, oldest first."""
+    return [intent.status for intent in psp.book.of_order(order_id)]
+
+
 @pytest.fixture
 async def psp(tmp_path: Path) -> AsyncIterator[HostilePsp]:
     """A hostile provider with an empty book."""
