@@ -6,10 +6,13 @@ load and bring it back. `remove` ends it for good. Nothing here needs root, and 
 
 import abc
 import contextlib
+import fcntl
+import itertools
 import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 from typing import IO, Self
@@ -19,6 +22,12 @@ _STOP_S = 30.0
 _POLL_S = 0.02
 # Where Debian keeps daemons; an ordinary user's PATH leaves it out.
 _SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"])
+# The ports tests are told lie below those that the kernel lends to outgoing connections: one of these would take a
+# server's port before it listens, or while it is down between a kill and a start.
+_LOWEST_PORT = 10_000
+_LENT_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
+# Where the test processes of this machine agree on who is told which.
+_NEXT_PORT = Path(tempfile.gettempdir(), f"shopmesh-tests-next-port-{os.getuid()}")
 
 
 class ServerError(Exception):
@@ -26,11 +35,28 @@ class ServerError(Exception):
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on at this moment."""
+    """A TCP port of 127.0.0.1 that nobody listens on, and that no test process of this machine was told lately."""
+    end = int(_LENT_PORTS.read_text().split()[0])
+    if end <= _LOWEST_PORT:
+        raise ServerError(f"{_LENT_PORTS} begins at {end}: no port from {_LOWEST_PORT} on is left for servers")
+    with _NEXT_PORT.open("a+") as agreed:
+        fcntl.flock(agreed, fcntl.LOCK_EX)
+        agreed.seek(0)
+        after = int(agreed.read() or _LOWEST_PORT)
+        candidates = itertools.chain(range(after, end), range(_LOWEST_PORT, end))
+        port = next(port for port in candidates if _can_be_bound(port))
+        agreed.truncate(0)
+        agreed.write(str(port + 1))
+    return port
+
+
+def _can_be_bound(port: int) -> bool:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def listens(port: int) -> bool:

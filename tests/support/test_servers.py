@@ -1,5 +1,7 @@
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -99,6 +101,19 @@ def test_a_server_that_cannot_start_shows_the_end_of_its_log(tmp_path: Path) -> 
     server.remove()
 
 
-def test_a_free_port_can_be_bound() -> None:
+def test_a_free_port_can_be_bound_and_is_never_lent_to_an_outgoing_connection() -> None:
+    port = free_port()
+
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", free_port()))
+        probe.bind(("127.0.0.1", port))
+    assert port < int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+
+
+def test_no_port_is_told_twice_to_processes_that_ask_at_once() -> None:
+    program = "from tests.support.servers import free_port\nfor _ in range(50): print(free_port())"
+    asking = [subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) for _ in range(3)]
+
+    told = [line for process in asking for line in process.communicate()[0].split()]
+
+    assert len(told) == 150
+    assert len(set(told)) == 150
