@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cart_service.domain import AddItem, Books, Cart, Command, Line, Outcome, SetItemQuantity, Settle, decide
 from cart_service.tables import cart_items, cart_requests, carts, settlements
-from mesh.db import BY_PRIMARY_KEY, now
+from mesh.db import BY_PRIMARY_KEY, NOW, now, now_of
 from mesh.rows import delete_rows, insert_if_absent, insert_rows, upsert
 
 _CART_AND_LINES = (
@@ -26,7 +26,7 @@ _CART_AND_LINES = (
     .order_by(carts.c.cart_id, cart_items.c.position)
 )
 _LOCK = (
-    select(carts.c.cart_id)
+    select(carts.c.cart_id, NOW)
     .where(carts.c.cart_id.in_(bindparam("cart_ids", expanding=True)))
     .order_by(carts.c.cart_id)
     .with_for_update()
@@ -57,8 +57,8 @@ async def write(connection: AsyncConnection, commands: Sequence[Command]) -> lis
     The rows of the carts are locked in one order, so that writers in other processes wait instead of deadlocking.
     Repeating it after a COMMIT whose fate is unknown adds and settles nothing twice.
     """
-    at = await now(connection)
-    await _create(connection, commands, at)
+    await _create(connection, commands)
+    at = await _lock(connection, {command.cart_id for command in commands})
     before = await _load(connection, commands)
     after, outcomes = decide(before, commands, at=at)
     await _save_carts(connection, before, after, at)
@@ -83,18 +83,23 @@ async def delete_expired(connection: AsyncConnection, *, ttl: timedelta, keys_tt
     return len(old_carts) + len(requests) + len(orders)
 
 
-async def _create(connection: AsyncConnection, commands: Sequence[Command], at: datetime) -> None:
+async def _create(connection: AsyncConnection, commands: Sequence[Command]) -> None:
     # Only a row can be locked, so a cart's row is there before it is decided what the cart holds.
     creating = {c.cart_id for c in commands if isinstance(c, AddItem | SetItemQuantity) and c.may_create}
-    blank = {"customer_id": "", "version": 0, "create_time": at, "update_time": at}
-    await insert_if_absent(connection, carts, [{"cart_id": cart_id, **blank} for cart_id in sorted(creating)])
+    if creating:
+        at = await now(connection)
+        blank = {"customer_id": "", "version": 0, "create_time": at, "update_time": at}
+        await insert_if_absent(connection, carts, [{"cart_id": cart_id, **blank} for cart_id in sorted(creating)])
+
+
+async def _lock(connection: AsyncConnection, cart_ids: Iterable[str]) -> datetime:
+    """Lock the carts that exist, and answer the database's time."""
+    return await now_of(connection, (await connection.execute(_LOCK, {"cart_ids": sorted(cart_ids)})).all())
 
 
 async def _load(connection: AsyncConnection, commands: Sequence[Command]) -> Books:
-    cart_ids = sorted({command.cart_id for command in commands})
-    await connection.execute(_LOCK, {"cart_ids": cart_ids})
     return Books(
-        carts=await read(connection, cart_ids),
+        carts=await read(connection, {command.cart_id for command in commands}),
         additions=await _additions(connection, {(c.cart_id, c.key) for c in commands if isinstance(c, AddItem)}),
         settlements=await _settlements(connection, {c.order_id for c in commands if isinstance(c, Settle)}),
     )

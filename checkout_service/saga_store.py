@@ -25,9 +25,9 @@ from checkout_service.tables import (
     outbox,
     sagas,
 )
-from mesh.db import BY_PRIMARY_KEY, db_now, now
+from mesh.db import BY_PRIMARY_KEY, NOW, now_of
 from mesh.errors import Failure, Kind, PoisonError
-from mesh.rows import insert_if_absent, set_alike, set_by_key
+from mesh.rows import insert_if_absent, set_alike, set_alike_where, set_by_key
 
 # Serializes an order as the contract's message, the answer that its key repeats for ever.
 Encode = Callable[[Order], bytes]
@@ -36,7 +36,7 @@ _BY_ID = select(sagas).where(sagas.c.saga_id.in_(bindparam("saga_ids", expanding
 _LOCKED = (
     select(
         *(sagas.c.saga_id, sagas.c.epoch, sagas.c.owner, sagas.c.state, sagas.c.wish, sagas.c.update_time),
-        db_now().label("now"),
+        NOW,
     )
     .where(sagas.c.saga_id.in_(bindparam("saga_ids", expanding=True)))
     .order_by(sagas.c.saga_id)
@@ -98,7 +98,7 @@ async def lock_sagas(connection: AsyncConnection, saga_ids: Iterable[str]) -> tu
     Nobody moves them until the transaction ends.
     """
     rows = (await connection.execute(_LOCKED, {"saga_ids": sorted(set(saga_ids))})).all()
-    at = rows[0].now if rows else await now(connection)
+    at = await now_of(connection, rows)
     standing = {row.saga_id: Standing(row.epoch, row.owner, row.state, Wish(row.wish), row.update_time) for row in rows}
     return standing, at
 
@@ -203,7 +203,7 @@ async def _set_states(connection: AsyncConnection, changes: Sequence[Sequence[Or
         # That each later change is legal was seen when it was made; what stands is only seen here.
         values = {"state": state, "reason": reason, "sequence": sequence, "update_time": at, "updated_by": by}
         lawful = {"state": sorted(sources_of(first_state))}
-        if await set_alike(connection, orders.c.order_id, order_ids, values, where=lawful) != len(order_ids):
+        if await set_alike_where(connection, orders.c.order_id, order_ids, values, lawful) != len(order_ids):
             raise PoisonError(f"an order was not where it may become {first_state}")
 
 

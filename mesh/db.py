@@ -7,20 +7,13 @@ clock, how transactions begin, which errors are worth a repetition. Writing many
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import (
-    DateTime,
-    String,
-    Text,
-    event,
-    select,
-    text,
-)
+from sqlalchemy import DateTime, Row, String, Text, event, select, text
 from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import URL, Dialect
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, OperationalError, ProgrammingError
@@ -34,6 +27,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 from mesh.clock import SYSTEM_CLOCK, Clock
 from mesh.errors import PoisonError, unavailable
 from mesh.failpoint import FailpointError, Failpoints
+from mesh.mysql import MySqlConnection
 
 T = TypeVar("T")
 # What a transaction's body gets; only stores do more with it than hand it on.
@@ -107,12 +101,19 @@ def _(element: db_now, compiler: SQLCompiler, **kw: object) -> str:  # noqa: ARG
     return "mesh_now()"
 
 
+# The database's clock as one more column of what is read anyway, for `now_of`.
+NOW = db_now().label("now")
+_NOW = select(NOW)
+
+
 async def now(connection: AsyncConnection) -> datetime:
     """The database's clock, aware UTC."""
     return (await connection.execute(_NOW)).scalar_one()
 
 
-_NOW = select(db_now())
+async def now_of(connection: AsyncConnection, rows: Sequence[Row[Any]]) -> datetime:
+    """The database's clock when it read these rows, which have NOW as a column; asked for if there are none."""
+    return rows[0].now if rows else await now(connection)
 
 
 class Database:
@@ -189,7 +190,7 @@ class Database:
                 if self._embedded:
                     await connection.execution_options(mesh_read_only=True)
                 return await body(connection)
-        async with self._writer, _slot(self._slots), self._engine.begin() as connection:
+        async with self._writer, _slot(self._slots), self._engine.connect() as connection, _transaction(connection):
             return await body(connection)
 
     async def _struck(self, failpoints: Failpoints, name: str, body: Transaction[T], *, read_only: bool) -> T:
@@ -211,6 +212,23 @@ class Database:
         if not task.cancelled():
             # Mark it as seen: a caller that was cancelled will not ask.
             task.exception()
+
+
+@contextlib.asynccontextmanager
+async def _transaction(connection: AsyncConnection) -> AsyncIterator[None]:
+    """A transaction that is committed in the end, or rolled back."""
+    transaction = await connection.begin()
+    try:
+        yield
+    except BaseException:
+        await transaction.rollback()
+        raise
+    try:
+        await transaction.commit()
+    except BaseException:
+        # It may still be open, with writes that the next one on this connection would commit.
+        await connection.invalidate()
+        raise
 
 
 @contextlib.asynccontextmanager
@@ -287,7 +305,14 @@ def _mysql_engine(url: URL, pool_size: int, **options: Any) -> AsyncEngine:
         max_overflow=0,
         pool_timeout=_WAIT_S,
         pool_recycle=1800,
-        connect_args={"init_command": _MYSQL_SESSION, "connect_timeout": 5, "charset": "utf8mb4"},
+        # Every transaction ends before its connection goes back: another ROLLBACK there would be a trip for nothing.
+        pool_reset_on_return=None,
+        connect_args={
+            "init_command": _MYSQL_SESSION,
+            "connect_timeout": 5,
+            "charset": "utf8mb4",
+            "async_creator_fn": MySqlConnection.open,
+        },
         **{"isolation_level": "READ COMMITTED", **options},
     )
 
@@ -295,7 +320,7 @@ def _mysql_engine(url: URL, pool_size: int, **options: Any) -> AsyncEngine:
 def _mysql_reads(url: URL, pool_size: int) -> AsyncEngine:
     # At READ COMMITTED each statement sees what is committed when it begins, in a transaction or not; without one there
     # is none to end, which would be a trip to the server for each read.
-    return _mysql_engine(url, pool_size, isolation_level="AUTOCOMMIT", pool_reset_on_return=None)
+    return _mysql_engine(url, pool_size, isolation_level="AUTOCOMMIT", skip_autocommit_rollback=True)
 
 
 def _number(error: DBAPIError) -> int:

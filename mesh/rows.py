@@ -1,10 +1,12 @@
 """Writing many rows at once, past the statement compiler.
 
 Batches write the same few statements with other numbers of rows. SQLAlchemy compiles each once here; from then on a
-batch costs what its values cost: one statement for each table, however many rows.
+batch costs what its values cost: one statement for each table, however many rows. On MySQL these statements make no
+trip to the server of their own: they go with the next one that does, and raise there (see mesh.mysql).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +16,7 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mesh.db import BY_PRIMARY_KEY, Utc
+from mesh.mysql import PACKET_BYTES, MySqlConnection
 
 # Takes a value as code has it to the driver's; None where they are the same.
 _Convert = Callable[[Any], Any] | None
@@ -22,9 +25,27 @@ _Row = Mapping[str, Any]
 _Clash = tuple[str, ...] | None
 # SQLite takes 32766 parameters.
 _KEYS_AT_ONCE = 10_000
+# Takes what waits along.
+_NOTHING = "DO 0"
 _MARKS = {"qmark": "?", "format": "%s"}
 
-_prepared: dict[tuple[Table, str, tuple[str, ...], _Clash], tuple[str, list[tuple[str, _Convert]]]] = {}
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A statement that writes rows, with marks for the values of one; and its three parts, the middle one for a row."""
+
+    whole: str
+    before: str
+    values: str
+    behind: str
+    # In the order of the marks.
+    columns: Sequence[tuple[str, _Convert]]
+
+    def parameters(self, row: _Row) -> tuple[Any, ...]:
+        return tuple([convert(row[name]) if convert else row[name] for name, convert in self.columns])
+
+
+_prepared: dict[tuple[Table, str, tuple[str, ...], _Clash], _Prepared] = {}
 
 
 async def insert_rows(connection: AsyncConnection, table: Table, rows: Sequence[_Row]) -> None:
@@ -58,28 +79,34 @@ async def set_by_key(
         f"WHERE {key.name} IN ({', '.join([mark] * len(keys))})"
     )
     cases = (each for name in keys for each in (name, _converted(column, dialect, new[name])))
-    await connection.exec_driver_sql(statement, (*cases, *keys))
+    await _send(connection, statement, (*cases, *keys))
 
 
-async def set_alike(
+async def set_alike(connection: AsyncConnection, key: Column[str], keys: Sequence[str], values: _Row) -> None:
+    """One UPDATE of many rows to the same values, or, where a value is a column, to what that is in each row."""
+    await _send(connection, *_set_alike(connection.dialect, key, keys, values, {}))
+
+
+async def set_alike_where(
     connection: AsyncConnection,
     key: Column[str],
     keys: Sequence[str],
     values: _Row,
-    *,
-    where: Mapping[str, Sequence[str]] | None = None,
+    where: Mapping[str, Sequence[str]],
 ) -> int:
-    """One UPDATE of many rows to the same values; `where` is column -> what it may be now. Answers how many it met."""
-    dialect, table = connection.dialect, key.table
-    mark, conditions = _MARKS[dialect.paramstyle], {key.name: sorted(keys), **(where or {})}
-    statement = (
-        f"UPDATE {table.name}{_hint(dialect)} "  # noqa: S608
-        f"SET {', '.join(f'{name} = {mark}' for name in values)} WHERE "
-        + " AND ".join(f"{name} IN ({', '.join([mark] * len(among))})" for name, among in conditions.items())
-    )
-    converted = (_converted(table.c[name], dialect, value) for name, value in values.items())
-    among = (each for among in conditions.values() for each in among)
-    return (await connection.exec_driver_sql(statement, (*converted, *among))).rowcount
+    """As `set_alike`, of rows that are as they should be: column -> what it may be. Answers at once how many it met."""
+    statement = _set_alike(connection.dialect, key, keys, values, where)
+    return (await connection.exec_driver_sql(*statement)).rowcount
+
+
+async def add_alike(
+    connection: AsyncConnection, key: Column[str], keys: Sequence[str], more: Mapping[str, int], values: _Row
+) -> None:
+    """One UPDATE of many rows: adds as much to the columns `more`, and sets the same values."""
+    dialect, mark = connection.dialect, _MARKS[connection.dialect.paramstyle]
+    added = [f"{name} = {name} + {mark}" for name in more]
+    statement, parameters = _set_alike(dialect, key, keys, values, {}, first=added)
+    await _send(connection, statement, (*more.values(), *parameters))
 
 
 async def delete_rows(connection: AsyncConnection, key: Sequence[Column[Any]], keys: Sequence[Sequence[Any]]) -> None:
@@ -91,7 +118,49 @@ async def delete_rows(connection: AsyncConnection, key: Sequence[Column[Any]], k
     for start in range(0, len(keys), _KEYS_AT_ONCE):
         part = keys[start : start + _KEYS_AT_ONCE]
         statement = f"DELETE FROM {table.name} WHERE ({columns}) IN ({values}{', '.join([one] * len(part))})"  # noqa: S608
-        await connection.exec_driver_sql(statement, tuple(value for values_of_one in part for value in values_of_one))
+        await _send(connection, statement, tuple(value for values_of_one in part for value in values_of_one))
+
+
+async def _send(connection: AsyncConnection, statement: str, parameters: tuple[Any, ...]) -> None:
+    driver = _waits(connection)
+    if driver is None:
+        await connection.exec_driver_sql(statement, parameters)
+    else:
+        await _later(connection, driver, statement % tuple(map(driver.escape, parameters)))
+
+
+async def _later(connection: AsyncConnection, driver: MySqlConnection, statement: str) -> None:
+    driver.later(statement)
+    if driver.waiting_bytes > PACKET_BYTES:
+        await connection.exec_driver_sql(_NOTHING)
+
+
+def _waits(connection: AsyncConnection) -> MySqlConnection | None:
+    """The driver's connection, if its writes may wait."""
+    inner = connection.sync_connection
+    driver = inner.connection.driver_connection if inner is not None else None
+    return driver if isinstance(driver, MySqlConnection) else None
+
+
+def _set_alike(
+    dialect: Dialect,
+    key: Column[str],
+    keys: Sequence[str],
+    values: _Row,
+    where: Mapping[str, Sequence[str]],
+    *,
+    first: Sequence[str] = (),
+) -> tuple[str, tuple[Any, ...]]:
+    table, mark, conditions = key.table, _MARKS[dialect.paramstyle], {key.name: sorted(keys), **where}
+    statement = (
+        f"UPDATE {table.name}{_hint(dialect)} "  # noqa: S608
+        f"SET {', '.join([*first, *(f'{name} = {_name_or(mark, value)}' for name, value in values.items())])} WHERE "
+        + " AND ".join(f"{name} IN ({', '.join([mark] * len(among))})" for name, among in conditions.items())
+    )
+    plain = {name: value for name, value in values.items() if not isinstance(value, Column)}
+    converted = (_converted(table.c[name], dialect, value) for name, value in plain.items())
+    among = (each for among in conditions.values() for each in among)
+    return statement, (*converted, *among)
 
 
 async def _write(connection: AsyncConnection, table: Table, rows: Sequence[_Row], clash: _Clash) -> None:
@@ -101,18 +170,35 @@ async def _write(connection: AsyncConnection, table: Table, rows: Sequence[_Row]
     prepared = (table, dialect.name, tuple(rows[0]), clash)
     if prepared not in _prepared:
         _prepared[prepared] = _prepare(dialect, *prepared)
-    statement, columns = _prepared[prepared]
-    values = [tuple([convert(row[name]) if convert else row[name] for name, convert in columns]) for row in rows]
-    await connection.exec_driver_sql(statement, values)
+    statement = _prepared[prepared]
+    values = [statement.parameters(row) for row in rows]
+    driver = _waits(connection)
+    if driver is None:
+        await connection.exec_driver_sql(statement.whole, values)
+        return
+    one, escape = statement.values, driver.escape
+    texts = [one % tuple(map(escape, row)) for row in values]
+    for part in _parts(texts, PACKET_BYTES):
+        await _later(connection, driver, f"{statement.before}{','.join(part)}{statement.behind}")
 
 
-def _prepare(
-    dialect: Dialect, table: Table, _: str, names: tuple[str, ...], clash: _Clash
-) -> tuple[str, list[tuple[str, _Convert]]]:
+def _parts(texts: Sequence[str], at_most: int) -> Iterator[Sequence[str]]:
+    """The texts in parts that are not much longer than that, none of them empty."""
+    start = length = 0
+    for index, each in enumerate(texts):
+        if length + len(each) > at_most and index > start:
+            yield texts[start:index]
+            start, length = index, 0
+        length += len(each)
+    yield texts[start:]
+
+
+def _prepare(dialect: Dialect, table: Table, _: str, names: tuple[str, ...], clash: _Clash) -> _Prepared:
     compiled = _statement(table, dialect, clash).compile(dialect=dialect, column_keys=names)
-    # In the order of the marks.
     columns = [(name, _converter(table.c[name], dialect)) for name in compiled.positiontup or ()]
-    return compiled.string, columns
+    values = f"({', '.join([_MARKS[dialect.paramstyle]] * len(columns))})"
+    before, _, behind = compiled.string.partition(values)
+    return _Prepared(compiled.string, before, values, behind, columns)
 
 
 def _statement(table: Table, dialect: Dialect, clash: _Clash) -> Insert:
@@ -128,6 +214,10 @@ def _statement(table: Table, dialect: Dialect, clash: _Clash) -> Insert:
         return mysql.insert(table).on_duplicate_key_update({keys[0].name: keys[0]})
     # VALUES(), not a row alias: the drivers join the rows into one statement only behind that.
     return mysql.insert(table).on_duplicate_key_update({name: func.values(table.c[name]) for name in clash})
+
+
+def _name_or(mark: str, value: Any) -> str:
+    return value.name if isinstance(value, Column) else mark
 
 
 def _hint(dialect: Dialect) -> str:

@@ -147,13 +147,16 @@ class PaymentSimulator:
         return _result(entry)
 
     async def _write(self, writes: Sequence[_Write]) -> list[Entry | Failure]:
+        # The provider's own clock: nothing of the shop's is measured by it.
+        at = self._clock.now()
+
         async def body(connection: AsyncConnection) -> list[Entry | Failure]:
-            await store.add(connection, [write.add for write in writes if write.add is not None])
+            await store.add(connection, [write.add for write in writes if write.add is not None], at=at)
             book = await store.read(connection, [write.payment_key for write in writes], lock=True)
             before = dict(book)
             results: list[Entry | Failure] = [_applied(book, write) for write in writes]
             changed = {key: entry.state for key, entry in book.items() if entry.state != before[key].state}
-            await store.set_states(connection, changed)
+            await store.set_states(connection, changed, at=at)
             return results
 
         return await self._book.transact("payment_book", body)

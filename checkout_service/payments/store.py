@@ -3,14 +3,14 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from datetime import datetime
 
-from sqlalchemy import Update, bindparam, select, update
+from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from checkout_service.payments.tables import payments
-from mesh.db import BY_PRIMARY_KEY, db_now, now
-from mesh.rows import insert_if_absent
+from mesh.db import BY_PRIMARY_KEY
+from mesh.rows import insert_if_absent, set_alike
 
 _BOOK = (
     select(
@@ -26,6 +26,10 @@ _BOOK = (
     .order_by(payments.c.payment_key)
     .with_hint(payments, BY_PRIMARY_KEY, "mysql")
 )
+_AMOUNTS = {
+    "CAPTURED": {"captured_minor": payments.c.amount_minor},
+    "REFUNDED": {"refunded_minor": payments.c.captured_minor},
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,11 +45,8 @@ class Entry:
     behaviour: str = ""
 
 
-async def add(connection: AsyncConnection, entries: Sequence[Entry]) -> None:
+async def add(connection: AsyncConnection, entries: Sequence[Entry], *, at: datetime) -> None:
     """Write entries whose keys are new; a key that stands stays as it is."""
-    if not entries:
-        return
-    at = await now(connection)
     rows = [
         {
             "payment_key": entry.payment_key,
@@ -70,24 +71,11 @@ async def read(connection: AsyncConnection, keys: Sequence[str], *, lock: bool =
     return {row.payment_key: Entry(**row._mapping) for row in rows}  # noqa: SLF001 - the row's public mapping
 
 
-async def set_states(connection: AsyncConnection, states: Mapping[str, str]) -> None:
+async def set_states(connection: AsyncConnection, states: Mapping[str, str], *, at: datetime) -> None:
     """Give payments a new state; CAPTURED takes the whole amount, REFUNDED gives it back. The rows must be locked."""
     keys: dict[str, list[str]] = defaultdict(list)
     for key, state in sorted(states.items()):
         keys[state].append(key)
     for state, alike in keys.items():
-        await connection.execute(_set_state(state), {"keys": alike})
-
-
-@cache
-def _set_state(state: str) -> Update:
-    amounts = {
-        "CAPTURED": {"captured_minor": payments.c.amount_minor},
-        "REFUNDED": {"refunded_minor": payments.c.captured_minor},
-    }
-    return (
-        update(payments)
-        .where(payments.c.payment_key.in_(bindparam("keys", expanding=True)))
-        .values(state=state, update_time=db_now(), **amounts.get(state, {}))
-        .with_hint(BY_PRIMARY_KEY, dialect_name="mysql")
-    )
+        values = {"state": state, "update_time": at, **_AMOUNTS.get(state, {})}
+        await set_alike(connection, payments.c.payment_key, alike, values)

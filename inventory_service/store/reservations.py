@@ -12,7 +12,7 @@ from inventory_service.domain.reservation import ENDED, FORGOTTEN, Line, Release
 from inventory_service.store import Connection
 from inventory_service.store.stock import add_stock, insert_movements, lock_shelves
 from inventory_service.tables import reservation_lines, reservations
-from mesh.db import BY_PRIMARY_KEY, db_now, now
+from mesh.db import BY_PRIMARY_KEY, NOW, db_now, now, now_of
 from mesh.rows import insert_if_absent, insert_rows, set_alike
 
 _ROW = (
@@ -21,6 +21,7 @@ _ROW = (
     reservations.c.epoch,
     reservations.c.expire_time,
     reservations.c.create_time,
+    NOW,
 )
 # Built once: with their list of ids given at last, their text is ready.
 _BY_ID = (
@@ -51,7 +52,8 @@ class OpenBook:
 
 async def read_reservation(connection: Connection, reservation_id: str) -> Reservation | None:
     """A reservation with its lines, or None."""
-    found = await _read(connection, _BY_ID, {"ids": [reservation_id]})
+    rows = (await connection.execute(_BY_ID, {"ids": [reservation_id]})).all()
+    found = await _with_lines(connection, rows)
     return found.get(reservation_id)
 
 
@@ -62,16 +64,19 @@ async def open_book(connection: Connection, requests: Sequence[Request], *, atte
     request for an id excludes all others for it. Requests that all need a reservation which is there insert nothing.
     `attempt` is drawn anew for each run of a transaction.
     """
-    at = await now(connection)
-    placeholders = {placeholder.reservation_id: placeholder for placeholder in _placeholders(requests, at)}
-    claims = any(isinstance(request, Reserve | Release) for request in requests)
-    if claims:
-        values = [_values(placeholder, attempt) for placeholder in placeholders.values()]
-        await insert_if_absent(connection, reservations, values)
-    standing = await _read(connection, _LOCKED_OF_OTHERS, {"ids": list(placeholders), "ours": attempt})
+    ids = sorted({request.reservation_id for request in requests})
+    placeholders: dict[str, Reservation] = {}
+    at: datetime | None = None
+    if any(isinstance(request, Reserve | Release) for request in requests):
+        at = await now(connection)
+        placeholders = _placeholders(requests, at)
+        await insert_if_absent(connection, reservations, [_values(placeholders[key], attempt) for key in ids])
+    rows = (await connection.execute(_LOCKED_OF_OTHERS, {"ids": ids, "ours": attempt})).all()
+    at = at or await now_of(connection, rows)
+    standing = await _with_lines(connection, rows)
     asked = {line.sku for request in requests if isinstance(request, Reserve) for line in request.lines}
     shelves = await lock_shelves(connection, asked | _skus(standing))
-    claimed = placeholders.keys() - standing.keys() if claims else ()
+    claimed = placeholders.keys() - standing.keys()
     book = Book(now=at, reservations=standing, shelves=shelves)
     return OpenBook(book, rows={**placeholders, **standing}, claimed=frozenset(claimed))
 
@@ -81,9 +86,10 @@ async def open_expired(connection: Connection, *, limit: int, skus: Collection[s
 
     Somebody may have moved them between look and lock: the book decides on what is locked.
     """
-    at = await now(connection)
     ids = [row.reservation_id for row in await connection.execute(_expired(limit, skus))]
-    standing = await _read(connection, _LOCKED, {"ids": sorted(ids)})
+    rows = (await connection.execute(_LOCKED, {"ids": sorted(ids)})).all()
+    at = await now_of(connection, rows)
+    standing = await _with_lines(connection, rows)
     shelves = await lock_shelves(connection, _skus(standing))
     return OpenBook(Book(now=at, reservations=standing, shelves=shelves), standing)
 
@@ -150,11 +156,8 @@ async def _update_rows(connection: Connection, opened: OpenBook) -> None:
         await set_alike(connection, reservations.c.reservation_id, ids, dict(values))
 
 
-async def _read(
-    connection: Connection, statement: Select[tuple[object, ...]], parameters: Mapping[str, object]
-) -> dict[str, Reservation]:
-    """The reservations that the statement finds, with their lines, by id."""
-    rows = (await connection.execute(statement, parameters)).all()
+async def _with_lines(connection: Connection, rows: Sequence[Row[tuple[object, ...]]]) -> dict[str, Reservation]:
+    """The reservations of these rows, with their lines, by id."""
     if not rows:
         return {}
     lines = defaultdict(list)
@@ -178,12 +181,10 @@ def _expired(limit: int, skus: Collection[str]) -> Select[tuple[str]]:
     return statement.where(of_skus.exists())
 
 
-def _placeholders(requests: Sequence[Request], at: datetime) -> list[Reservation]:
+def _placeholders(requests: Sequence[Request], at: datetime) -> dict[str, Reservation]:
     # The first request for an id is the likely one to stand, so that what is inserted need not be updated.
-    first: dict[str, Request] = {}
-    for request in requests:
-        first.setdefault(request.reservation_id, request)
-    return [_placeholder(first[reservation_id], at) for reservation_id in sorted(first)]
+    first = {request.reservation_id: request for request in reversed(requests)}
+    return {reservation_id: _placeholder(request, at) for reservation_id, request in first.items()}
 
 
 def _placeholder(request: Request, at: datetime) -> Reservation:

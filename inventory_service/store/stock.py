@@ -5,13 +5,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
 
-from sqlalchemy import ColumnElement, Row, and_, bindparam, delete, or_, select, update
+from sqlalchemy import ColumnElement, Row, and_, bindparam, delete, or_, select
 
 from inventory_service.domain.stock import Movement, Shelf, Stock
 from inventory_service.store import Connection
 from inventory_service.tables import movements, products, stock
 from mesh.db import BY_PRIMARY_KEY
-from mesh.rows import insert_if_absent, insert_rows
+from mesh.rows import add_alike, insert_if_absent, insert_rows
 
 # MariaDB turns a list of 1,000 and more into a join, which would read, and lock, in an order of its own.
 _KEYS_AT_ONCE = 500
@@ -23,16 +23,6 @@ _LOCKED = (
     .order_by(stock.c.sku)
     .with_for_update()
     .with_hint(stock, BY_PRIMARY_KEY, "mysql")
-)
-_ADD = (
-    update(stock)
-    .where(stock.c.sku.in_(bindparam("skus", expanding=True)))
-    .values(
-        on_hand=stock.c.on_hand + bindparam("more_on_hand"),
-        held=stock.c.held + bindparam("more_held"),
-        update_time=bindparam("at"),
-    )
-    .with_hint(BY_PRIMARY_KEY, dialect_name="mysql")
 )
 
 
@@ -66,8 +56,8 @@ async def add_stock(
     alike.pop((0, 0), None)
     for (more_on_hand, more_held), skus in alike.items():
         for keys in _in_parts(skus):
-            changes = {"skus": keys, "more_on_hand": more_on_hand, "more_held": more_held, "at": at}
-            await connection.execute(_ADD, changes)
+            more = {"on_hand": more_on_hand, "held": more_held}
+            await add_alike(connection, stock.c.sku, keys, more, {"update_time": at})
 
 
 async def insert_movements(connection: Connection, rows: Sequence[Movement]) -> None:

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import CheckConstraint, Column, Integer, MetaData, Table
+from sqlalchemy import CheckConstraint, Column, Integer, LargeBinary, MetaData, Table
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -31,6 +31,7 @@ def items() -> Table:
         Column("amount", Integer, CheckConstraint("amount >= 0"), nullable=False),
         Column("note", TEXT),
         Column("at", Utc),
+        Column("raw", LargeBinary),
     )
 
 

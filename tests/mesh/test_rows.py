@@ -7,7 +7,16 @@ from sqlalchemy import Table, select
 
 from mesh.db import Connection, Database
 from mesh.errors import PoisonError
-from mesh.rows import delete_rows, insert_if_absent, insert_rows, set_alike, set_by_key, upsert
+from mesh.rows import (
+    add_alike,
+    delete_rows,
+    insert_if_absent,
+    insert_rows,
+    set_alike,
+    set_alike_where,
+    set_by_key,
+    upsert,
+)
 
 
 async def stored(database: Database, items: Table) -> dict[str, dict[str, Any]]:
@@ -17,8 +26,10 @@ async def stored(database: Database, items: Table) -> dict[str, dict[str, Any]]:
     return await database.transact("stored", body, read_only=True)
 
 
-def row(name: str, amount: int, note: str | None = None, at: datetime | None = None) -> dict[str, Any]:
-    return {"id": name, "amount": amount, "note": note, "at": at}
+def row(
+    name: str, amount: int, note: str | None = None, at: datetime | None = None, raw: bytes | None = None
+) -> dict[str, Any]:
+    return {"id": name, "amount": amount, "note": note, "at": at, "raw": raw}
 
 
 async def test_rows_come_back_as_they_were_given(database: Database, items: Table) -> None:
@@ -27,7 +38,7 @@ async def test_rows_come_back_as_they_were_given(database: Database, items: Tabl
     rows = [
         row("a", 1, hostile, noon),
         row("b", 2, "", noon.replace(microsecond=1).astimezone(timezone(timedelta(hours=-7)))),
-        row("c", 3),
+        row("c", 3, raw=bytes(range(256)) + b"'; --"),
     ]
 
     await database.transact("insert", lambda connection: insert_rows(connection, items, rows))
@@ -74,7 +85,17 @@ async def test_set_by_key_gives_each_row_its_own_value(database: Database, items
     assert await stored(database, items) == {"a": row("a", 1, "it's a"), "b": row("b", 2), "c": row("c", 9, "old")}
 
 
-async def test_set_alike_changes_those_that_are_what_they_may_be_and_counts_them(
+async def test_set_alike_changes_every_row_in_the_same_way(database: Database, items: Table) -> None:
+    rows = [row("a", 1, "old"), row("b", 2), row("c", 3, "old")]
+    await database.transact("first", lambda connection: insert_rows(connection, items, rows))
+
+    values = {"amount": 7, "note": "it's 100% new"}
+    await database.transact("set", lambda connection: set_alike(connection, items.c.id, ["b", "a", "ghost"], values))
+
+    assert await stored(database, items) == {"a": {**rows[0], **values}, "b": {**rows[1], **values}, "c": rows[2]}
+
+
+async def test_set_alike_where_changes_those_that_are_what_they_may_be_and_counts_them(
     database: Database, items: Table
 ) -> None:
     rows = [row("a", 1, "open"), row("b", 1, "shut"), row("c", 1, "open")]
@@ -83,13 +104,73 @@ async def test_set_alike_changes_those_that_are_what_they_may_be_and_counts_them
     async def body(connection: Connection) -> list[int]:
         only_open = {"note": ["open", "ajar"]}
         return [
-            await set_alike(connection, items.c.id, ["b", "a", "ghost"], {"amount": 2}, where=only_open),
+            await set_alike_where(connection, items.c.id, ["b", "a", "ghost"], {"amount": 2}, only_open),
             # What is met counts, whether it changes or not.
-            await set_alike(connection, items.c.id, ["a"], {"amount": 2}),
+            await set_alike_where(connection, items.c.id, ["a"], {"amount": 2}, only_open),
         ]
 
     assert await database.transact("set", body) == [1, 1]
     assert {name: each["amount"] for name, each in (await stored(database, items)).items()} == {"a": 2, "b": 1, "c": 1}
+
+
+async def test_add_alike_adds_to_what_stands(database: Database, items: Table) -> None:
+    noon = datetime(2026, 2, 3, 12, tzinfo=UTC)
+    rows = [row("a", 1), row("b", 5), row("c", 9)]
+    await database.transact("first", lambda connection: insert_rows(connection, items, rows))
+
+    async def body(connection: Connection) -> None:
+        for more in (3, -1):
+            await add_alike(connection, items.c.id, ["a", "b"], {"amount": more}, {"at": noon})
+
+    await database.transact("add", body)
+
+    assert await stored(database, items) == {"a": row("a", 3, at=noon), "b": row("b", 7, at=noon), "c": row("c", 9)}
+
+
+async def test_a_later_read_of_the_same_transaction_sees_what_was_written(database: Database, items: Table) -> None:
+    async def body(connection: Connection) -> list[str]:
+        await insert_rows(connection, items, [row("a", 1), row("b", 1)])
+        await delete_rows(connection, [items.c.id], [("a",)])
+        return list((await connection.execute(select(items.c.id))).scalars())
+
+    assert await database.transact("write and read", body) == ["b"]
+
+
+async def test_nothing_stays_of_a_transaction_whose_last_write_is_refused(database: Database, items: Table) -> None:
+    async def body(connection: Connection) -> None:
+        await insert_rows(connection, items, [row("a", 1)])
+        await insert_rows(connection, items, [row("b", -1)])
+
+    with pytest.raises(PoisonError):
+        await database.transact("refused", body)
+    # Nor does it come about by the next transaction.
+    await database.transact("another", lambda connection: insert_rows(connection, items, [row("c", 1)]))
+
+    assert set(await stored(database, items)) == {"c"}
+
+
+async def test_nothing_stays_of_a_body_that_raises_after_its_writes(database: Database, items: Table) -> None:
+    async def body(connection: Connection) -> None:
+        await insert_rows(connection, items, [row("a", 1)])
+        raise LookupError("changed its mind")
+
+    with pytest.raises(LookupError):
+        await database.transact("raises", body)
+    await database.transact("another", lambda connection: insert_rows(connection, items, [row("b", 1)]))
+
+    assert set(await stored(database, items)) == {"b"}
+
+
+async def test_more_than_a_packet_takes_is_written_whole(database: Database, items: Table) -> None:
+    rows = [row(f"{number:03}", number, "x" * 100_000) for number in range(40)]
+
+    async def body(connection: Connection) -> None:
+        await insert_rows(connection, items, rows[:25])
+        await insert_rows(connection, items, rows[25:])
+
+    await database.transact("insert", body)
+
+    assert await stored(database, items) == {each["id"]: each for each in rows}
 
 
 async def test_delete_rows_deletes_whole_keys_only(database: Database, items: Table) -> None:

@@ -2,7 +2,7 @@
 
 It knows as much of the MySQL protocol as that takes. What a client sends comes in packets: three bytes of length, one
 of sequence, the payload. A command begins a new sequence, so a COMMIT is a packet with sequence 0 whose payload is
-COM_QUERY (3) and the word. What the server answers is passed on as it comes.
+COM_QUERY (3) and the word, perhaps behind the last writes. What the server answers is passed on as it comes.
 """
 
 import asyncio
@@ -10,7 +10,8 @@ import enum
 from collections import Counter, deque
 from typing import Self
 
-_COMMIT = b"\x03COMMIT"
+_QUERY = b"\x03"
+_COMMITS = (_QUERY + b"COMMIT", b";COMMIT")
 _HEADER = 4
 _CHUNK = 1 << 16
 
@@ -92,6 +93,10 @@ class Proxy:
 _Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
+def _commits(payload: bytes) -> bool:
+    return payload.startswith(_QUERY) and payload.endswith(_COMMITS)
+
+
 class _Wire:
     """One client's connection and the server's end of it."""
 
@@ -120,7 +125,7 @@ class _Wire:
         while True:
             header = await self._client_reader.readexactly(_HEADER)
             payload = await self._client_reader.readexactly(int.from_bytes(header[:3], "little"))
-            cut = self._proxy.next_cut() if header[3] == 0 and payload == _COMMIT else None
+            cut = self._proxy.next_cut() if header[3] == 0 and _commits(payload) else None
             if cut is Cut.BEFORE:
                 return
             self._answer_is_lost = cut is Cut.ANSWER

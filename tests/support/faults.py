@@ -1,16 +1,21 @@
-"""Databases that fail on demand: a driver's error raised at the engine's own hook, before a statement or after it."""
+"""Databases that fail on demand: a driver's error raised in the place of a statement, or after it.
+
+On SQLite at the engine's own hook; on MySQL where the driver sends, since several statements may travel together there.
+"""
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pymysql  # type: ignore[import-untyped]
 from sqlalchemy import event
 
 from mesh.db import Database
+from mesh.mysql import MySqlConnection
 
-# Who is to fail: asked with the statement and its parameters.
+# Who is to fail: asked with the statement and its parameters, which on MySQL stand in the statement.
 Choose = Callable[[str, Any], bool]
 
 
@@ -29,9 +34,12 @@ class Faults:
     def attach(self, database: Database) -> None:
         """From now on, decide on every statement of this database."""
         for engine in {database._engine.sync_engine, database._reads.sync_engine}:
-            event.listen(engine, "do_execute", self._do_execute)
-            event.listen(engine, "do_executemany", self._do_executemany)
             event.listen(engine, "begin", self._begin)
+            if database.dialect == "sqlite":
+                event.listen(engine, "do_execute", self._do_execute)
+                event.listen(engine, "do_executemany", self._do_executemany)
+            else:
+                event.listen(engine, "checkout", self._watch)
 
     def at(self, number: int, error: Exception, *, executes: bool = False) -> None:
         """Fail the statement with this number, counted from 0 and from now, once."""
@@ -56,15 +64,33 @@ class Faults:
         return self._decide(lambda: cursor.executemany(statement, parameters), statement, parameters)
 
     def _decide(self, execute: Callable[[], Any], statement: str, parameters: Any) -> bool:
-        if statement.startswith("BEGIN"):
-            return False
+        if not statement.startswith("BEGIN") and self._is_chosen(statement, parameters):
+            if self.executes:
+                execute()
+            raise self.error
+        return False
+
+    def _watch(self, connection: Any, *_: object) -> None:
+        driver: MySqlConnection = connection.driver_connection
+        if "query" not in vars(driver):
+            driver.query = partial(self._send, driver, driver.query)  # type: ignore[method-assign]
+
+    async def _send(self, driver: MySqlConnection, query: Callable[..., Awaitable[int]], sql: str | bytes) -> int:
+        statements = [*driver._waiting, sql.encode() if isinstance(sql, str) else bytes(sql)]
+        for number, statement in enumerate(statements):
+            text = statement.decode(errors="replace")
+            if text != "COMMIT" and self._is_chosen(text, text):
+                if self.executes:
+                    driver._waiting = statements[:number]
+                    await query(statement)
+                raise self.error
+        return await query(sql)
+
+    def _is_chosen(self, statement: str, parameters: Any) -> bool:
         self.statements += 1
-        if not self.chosen(statement, parameters):
-            return False
-        self.raised += 1
-        if self.executes:
-            execute()
-        raise self.error
+        chosen = self.chosen(statement, parameters)
+        self.raised += chosen
+        return chosen
 
 
 def mysql_error(number: int) -> Exception:

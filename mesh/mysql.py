@@ -1,0 +1,67 @@
+"""MySQL in fewer trips: a write whose answer nobody waits for travels with whatever is sent next, COMMIT as a rule.
+
+The server runs the statements of a packet one after the other and stops at the first that fails, so a write that fails
+is an error of what it travelled with, and a COMMIT behind it never happens.
+"""
+
+from typing import Any, Self
+
+import aiomysql
+
+# Well below what a server takes in one packet (max_allowed_packet, 16 MiB unless set).
+PACKET_BYTES = 1 << 20
+
+
+class MySqlConnection(aiomysql.Connection):  # type: ignore[misc] # it has no types
+    """A connection of the driver, with writes that wait."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._waiting: list[bytes] = []
+        self._waiting_bytes = 0
+
+    @classmethod
+    async def open(cls, **options: Any) -> Self:
+        """Connect; the options are the driver's. Raises what the driver does."""
+        connection = cls(**options)
+        await connection._connect()
+        return connection
+
+    @property
+    def waiting_bytes(self) -> int:
+        """How much waits. Beyond PACKET_BYTES something is to be sent."""
+        return self._waiting_bytes
+
+    def later(self, statement: str) -> None:
+        """Send the whole statement, values included, with what is sent next on this connection."""
+        # The driver writes bytes into a text as surrogates.
+        encoded = statement.encode(self.encoding, "surrogateescape")
+        self._waiting.append(encoded)
+        self._waiting_bytes += len(encoded)
+
+    async def query(self, sql: str | bytes, **options: Any) -> int:
+        """As the driver's, behind what waits: the answers to that are taken from the wire, its errors raised."""
+        waiting = self._taken()
+        if waiting:
+            last = sql.encode(self.encoding, "surrogateescape") if isinstance(sql, str) else sql
+            sql = b";".join([*waiting, last])
+        affected: int = await super().query(sql, **options)
+        for _ in waiting:
+            affected = await self.next_result()
+        return affected
+
+    async def commit(self) -> None:
+        """As the driver's, behind what waits and in the same packet."""
+        if self._waiting:
+            await self.query("COMMIT")
+        else:
+            await super().commit()
+
+    async def rollback(self) -> None:
+        """As the driver's. What waits is part of what is given up."""
+        self._taken()
+        await super().rollback()
+
+    def _taken(self) -> list[bytes]:
+        waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
+        return waiting
