@@ -9,9 +9,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from cart_service.domain import AddItem, Books, Cart, Command, Line, Outcome, SetItemQuantity, Settle, decide
 from cart_service.tables import cart_items, cart_requests, carts, settlements
 from mesh.db import BY_PRIMARY_KEY, NOW, now, now_of
+from mesh.query import Query
 from mesh.rows import delete_rows, insert_if_absent, insert_rows, upsert
 
-_CART_AND_LINES = (
+_CART_AND_LINES = Query(
     select(
         carts.c.cart_id,
         carts.c.customer_id,
@@ -25,21 +26,23 @@ _CART_AND_LINES = (
     .where(carts.c.cart_id.in_(bindparam("cart_ids", expanding=True)))
     .order_by(carts.c.cart_id, cart_items.c.position)
 )
-_LOCK = (
+_LOCK = Query(
     select(carts.c.cart_id, NOW)
     .where(carts.c.cart_id.in_(bindparam("cart_ids", expanding=True)))
     .order_by(carts.c.cart_id)
     .with_for_update()
     .with_hint(carts, BY_PRIMARY_KEY, "mysql")
 )
-_SETTLED = select(settlements.c.order_id, settlements.c.cart_id).where(
-    settlements.c.order_id.in_(bindparam("order_ids", expanding=True))
+_SETTLED = Query(
+    select(settlements.c.order_id, settlements.c.cart_id).where(
+        settlements.c.order_id.in_(bindparam("order_ids", expanding=True))
+    )
 )
 
 
 async def read(connection: AsyncConnection, cart_ids: Iterable[str]) -> dict[str, Cart]:
     """The carts that exist, by id. One statement, so a cart and its lines are of one moment."""
-    rows = (await connection.execute(_CART_AND_LINES, {"cart_ids": sorted(set(cart_ids))})).all()
+    rows = await _CART_AND_LINES.rows(connection, cart_ids=sorted(set(cart_ids)))
     lines: dict[str, dict[str, Line]] = {row.cart_id: {} for row in rows}
     for row in rows:
         if row.sku is not None:
@@ -94,7 +97,7 @@ async def _create(connection: AsyncConnection, commands: Sequence[Command]) -> N
 
 async def _lock(connection: AsyncConnection, cart_ids: Iterable[str]) -> datetime:
     """Lock the carts that exist, and answer the database's time."""
-    return await now_of(connection, (await connection.execute(_LOCK, {"cart_ids": sorted(cart_ids)})).all())
+    return await now_of(connection, await _LOCK.rows(connection, cart_ids=sorted(cart_ids)))
 
 
 async def _load(connection: AsyncConnection, commands: Sequence[Command]) -> Books:
@@ -117,8 +120,7 @@ async def _additions(connection: AsyncConnection, keys: set[tuple[str, str]]) ->
 async def _settlements(connection: AsyncConnection, order_ids: set[str]) -> dict[str, str]:
     if not order_ids:
         return {}
-    rows = await connection.execute(_SETTLED, {"order_ids": sorted(order_ids)})
-    return {row.order_id: row.cart_id for row in rows}
+    return {row.order_id: row.cart_id for row in await _SETTLED.rows(connection, order_ids=sorted(order_ids))}
 
 
 async def _save_carts(connection: AsyncConnection, before: Books, after: Books, at: datetime) -> None:

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from checkout_service.domain import OrderState
 from checkout_service.tables import order_events, outbox, relays
 from mesh.db import now
+from mesh.query import Query
 from mesh.rows import delete_rows, insert_if_absent
 
 _RELAY = "outbox"
@@ -25,7 +26,7 @@ _TAKE = (
     .values(owner=bindparam("me"), lease_until=bindparam("ends"))
 )
 _OWNER = select(relays.c.owner).where(relays.c.name == _RELAY)
-_UNSENT = (
+_UNSENT = Query(
     select(outbox, order_events.c.reason, order_events.c.actor)
     .select_from(
         # An outer join reads the outbox first, whatever the optimizer thinks of an almost empty table.
@@ -83,7 +84,7 @@ async def end_relay(connection: AsyncConnection, owner: str) -> None:
 
 async def read_outbox(connection: AsyncConnection, limit: int) -> list[OrderEvent]:
     """At most `limit` unsent events, each order's in the order of their sequence."""
-    rows = await connection.execute(_UNSENT, {"most": limit})
+    rows = await _UNSENT.rows(connection, most=limit)
     return [
         OrderEvent(
             order_id=row.order_id,

@@ -27,13 +27,14 @@ from checkout_service.tables import (
 )
 from mesh.db import BY_PRIMARY_KEY, NOW, now_of
 from mesh.errors import Failure, Kind, PoisonError
+from mesh.query import Query
 from mesh.rows import insert_if_absent, set_alike, set_alike_where, set_by_key
 
 # Serializes an order as the contract's message, the answer that its key repeats for ever.
 Encode = Callable[[Order], bytes]
 
-_BY_ID = select(sagas).where(sagas.c.saga_id.in_(bindparam("saga_ids", expanding=True)))
-_LOCKED = (
+_BY_ID = Query(select(sagas).where(sagas.c.saga_id.in_(bindparam("saga_ids", expanding=True))))
+_LOCKED = Query(
     select(
         *(sagas.c.saga_id, sagas.c.epoch, sagas.c.owner, sagas.c.state, sagas.c.wish, sagas.c.update_time),
         NOW,
@@ -48,7 +49,9 @@ _SET_AVAILABLE = (
     .where(order_lines.c.order_id == bindparam("of"), order_lines.c.sku == bindparam("line"))
     .values(available=bindparam("seen"))
 )
-_WISHED = select(sagas.c.saga_id).where(sagas.c.saga_id.in_(bindparam("saga_ids", expanding=True)), sagas.c.wish != "")
+_WISHED = Query(
+    select(sagas.c.saga_id).where(sagas.c.saga_id.in_(bindparam("saga_ids", expanding=True)), sagas.c.wish != "")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +100,7 @@ async def lock_sagas(connection: AsyncConnection, saga_ids: Iterable[str]) -> tu
 
     Nobody moves them until the transaction ends.
     """
-    rows = (await connection.execute(_LOCKED, {"saga_ids": sorted(set(saga_ids))})).all()
+    rows = await _LOCKED.rows(connection, saga_ids=sorted(set(saga_ids)))
     at = await now_of(connection, rows)
     standing = {row.saga_id: Standing(row.epoch, row.owner, row.state, Wish(row.wish), row.update_time) for row in rows}
     return standing, at
@@ -127,13 +130,12 @@ async def set_wish(connection: AsyncConnection, saga_id: str, wish: Wish) -> Non
 
 async def read_wishes(connection: AsyncConnection, saga_ids: Sequence[str]) -> set[str]:
     """Those of the sagas that somebody wants undone."""
-    return set((await connection.execute(_WISHED, {"saga_ids": sorted(set(saga_ids))})).scalars())
+    return set(await _WISHED.values(connection, saga_ids=sorted(set(saga_ids))))
 
 
 async def read_courses(connection: AsyncConnection, saga_ids: Sequence[str]) -> list[Course]:
     """The sagas of these ids with their orders."""
-    rows = await connection.execute(_BY_ID, {"saga_ids": sorted(set(saga_ids))})
-    found = [_saga(row) for row in rows]
+    found = [_saga(row) for row in await _BY_ID.rows(connection, saga_ids=sorted(set(saga_ids)))]
     by_id = await read_orders(connection, [saga.saga_id for saga in found])
     return [Course(saga, by_id[saga.saga_id]) for saga in found]
 

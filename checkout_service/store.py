@@ -23,29 +23,32 @@ from checkout_service.domain import (
 from checkout_service.saga import Saga
 from checkout_service.tables import answers, cart_claims, invoices, order_events, order_keys, order_lines, orders, sagas
 from mesh.db import BY_PRIMARY_KEY
+from mesh.query import Query
 from mesh.rows import insert_if_absent, upsert
 
 _ORDERS = select(orders, invoices.c.invoice_number).select_from(
     orders.outerjoin(invoices, invoices.c.order_id == orders.c.order_id)
 )
 
-_KEYS = (
+_KEYS = Query(
     select(order_keys.c.key_id, order_keys.c.order_id, order_keys.c.fingerprint, answers.c.answer)
     .select_from(order_keys.outerjoin(answers, answers.c.key_id == order_keys.c.key_id))
     .where(order_keys.c.key_id.in_(bindparam("key_ids", expanding=True)))
 )
-_STANDING_KEYS = select(order_keys.c.key_id, order_keys.c.order_id).where(
-    order_keys.c.key_id.in_(bindparam("key_ids", expanding=True))
+_STANDING_KEYS = Query(
+    select(order_keys.c.key_id, order_keys.c.order_id).where(
+        order_keys.c.key_id.in_(bindparam("key_ids", expanding=True))
+    )
 )
-_LOCKED_CLAIMS = (
+_LOCKED_CLAIMS = Query(
     select(cart_claims.c.cart_id, cart_claims.c.order_id, cart_claims.c.ordered_version)
     .where(cart_claims.c.cart_id.in_(bindparam("cart_ids", expanding=True)))
     .order_by(cart_claims.c.cart_id)
     .with_for_update()
     .with_hint(cart_claims, BY_PRIMARY_KEY, "mysql")
 )
-_ORDERS_BY_ID = _ORDERS.where(orders.c.order_id.in_(bindparam("order_ids", expanding=True)))
-_LINES = (
+_ORDERS_BY_ID = Query(_ORDERS.where(orders.c.order_id.in_(bindparam("order_ids", expanding=True))))
+_LINES = Query(
     select(order_lines)
     .where(order_lines.c.order_id.in_(bindparam("order_ids", expanding=True)))
     .order_by(order_lines.c.order_id, order_lines.c.sku)
@@ -73,7 +76,7 @@ class Claim:
 
 async def read_keys(connection: AsyncConnection, key_ids: Sequence[str]) -> dict[str, Key]:
     """The keys that are in use, by id."""
-    rows = await connection.execute(_KEYS, {"key_ids": sorted(set(key_ids))})
+    rows = await _KEYS.rows(connection, key_ids=sorted(set(key_ids)))
     return {row.key_id: Key(row.key_id, row.order_id, row.fingerprint, row.answer) for row in rows}
 
 
@@ -84,7 +87,7 @@ async def take_keys(connection: AsyncConnection, keys: Mapping[str, tuple[str, s
         for key_id, (order_id, fingerprint) in sorted(keys.items())
     ]
     await insert_if_absent(connection, order_keys, rows)
-    standing = await connection.execute(_STANDING_KEYS, {"key_ids": sorted(keys)})
+    standing = await _STANDING_KEYS.rows(connection, key_ids=sorted(keys))
     return {row.key_id: row.order_id for row in standing}
 
 
@@ -101,7 +104,7 @@ async def lock_claims(connection: AsyncConnection, cart_ids: Sequence[str], at: 
         for cart_id in sorted(set(cart_ids))
     ]
     await insert_if_absent(connection, cart_claims, rows)
-    locked = await connection.execute(_LOCKED_CLAIMS, {"cart_ids": sorted(set(cart_ids))})
+    locked = await _LOCKED_CLAIMS.rows(connection, cart_ids=sorted(set(cart_ids)))
     return {row.cart_id: Claim(row.cart_id, row.order_id, row.ordered_version) for row in locked}
 
 
@@ -159,7 +162,7 @@ async def insert_events(connection: AsyncConnection, changed: Sequence[Order]) -
 
 async def read_orders(connection: AsyncConnection, order_ids: Sequence[str]) -> dict[str, Order]:
     """The orders that exist of these ids, with their lines."""
-    rows = (await connection.execute(_ORDERS_BY_ID, {"order_ids": sorted(set(order_ids))})).all()
+    rows = await _ORDERS_BY_ID.rows(connection, order_ids=sorted(set(order_ids)))
     lines = await _lines(connection, [row.order_id for row in rows])
     return {row.order_id: _order(row, lines[row.order_id]) for row in rows}
 
@@ -203,8 +206,7 @@ async def _lines(connection: AsyncConnection, order_ids: Sequence[str]) -> dict[
     found: dict[str, list[OrderLine]] = defaultdict(list)
     if not order_ids:
         return found
-    rows = await connection.execute(_LINES, {"order_ids": sorted(order_ids)})
-    for row in rows:
+    for row in await _LINES.rows(connection, order_ids=sorted(order_ids)):
         found[row.order_id].append(OrderLine(row.sku, row.name, row.quantity, row.unit_minor, row.available))
     return found
 

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import DateTime, Row, String, Text, event, select, text
+from sqlalchemy import DateTime, String, Text, event, select, text
 from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import URL, Dialect
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, OperationalError, ProgrammingError
@@ -28,6 +28,7 @@ from mesh.clock import SYSTEM_CLOCK, Clock
 from mesh.errors import PoisonError, unavailable
 from mesh.failpoint import FailpointError, Failpoints
 from mesh.mysql import MySqlConnection
+from mesh.query import Query
 
 T = TypeVar("T")
 # What a transaction's body gets; only stores do more with it than hand it on.
@@ -103,17 +104,19 @@ def _(element: db_now, compiler: SQLCompiler, **kw: object) -> str:  # noqa: ARG
 
 # The database's clock as one more column of what is read anyway, for `now_of`.
 NOW = db_now().label("now")
-_NOW = select(NOW)
+_NOW = Query(select(NOW))
 
 
 async def now(connection: AsyncConnection) -> datetime:
     """The database's clock, aware UTC."""
-    return (await connection.execute(_NOW)).scalar_one()
+    at: datetime = (await _NOW.rows(connection))[0].now
+    return at
 
 
-async def now_of(connection: AsyncConnection, rows: Sequence[Row[Any]]) -> datetime:
+async def now_of(connection: AsyncConnection, rows: Sequence[Any]) -> datetime:
     """The database's clock when it read these rows, which have NOW as a column; asked for if there are none."""
-    return rows[0].now if rows else await now(connection)
+    at: datetime = rows[0].now if rows else await now(connection)
+    return at
 
 
 class Database:

@@ -16,7 +16,7 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mesh.db import BY_PRIMARY_KEY, Utc
-from mesh.mysql import PACKET_BYTES, MySqlConnection
+from mesh.mysql import NOTHING, PACKET_BYTES, MySqlConnection, driver_of, past_sqlalchemy
 
 # Takes a value as code has it to the driver's; None where they are the same.
 _Convert = Callable[[Any], Any] | None
@@ -25,8 +25,6 @@ _Row = Mapping[str, Any]
 _Clash = tuple[str, ...] | None
 # SQLite takes 32766 parameters.
 _KEYS_AT_ONCE = 10_000
-# Takes what waits along.
-_NOTHING = "DO 0"
 _MARKS = {"qmark": "?", "format": "%s"}
 
 
@@ -95,8 +93,11 @@ async def set_alike_where(
     where: Mapping[str, Sequence[str]],
 ) -> int:
     """As `set_alike`, of rows that are as they should be: column -> what it may be. Answers at once how many it met."""
-    statement = _set_alike(connection.dialect, key, keys, values, where)
-    return (await connection.exec_driver_sql(*statement)).rowcount
+    statement, parameters = _set_alike(connection.dialect, key, keys, values, where)
+    driver = driver_of(connection)
+    if driver is None:
+        return (await connection.exec_driver_sql(statement, parameters)).rowcount
+    return await past_sqlalchemy(connection, driver.query(statement % tuple(map(driver.escape, parameters))))
 
 
 async def add_alike(
@@ -122,7 +123,7 @@ async def delete_rows(connection: AsyncConnection, key: Sequence[Column[Any]], k
 
 
 async def _send(connection: AsyncConnection, statement: str, parameters: tuple[Any, ...]) -> None:
-    driver = _waits(connection)
+    driver = driver_of(connection)
     if driver is None:
         await connection.exec_driver_sql(statement, parameters)
     else:
@@ -132,14 +133,7 @@ async def _send(connection: AsyncConnection, statement: str, parameters: tuple[A
 async def _later(connection: AsyncConnection, driver: MySqlConnection, statement: str) -> None:
     driver.later(statement)
     if driver.waiting_bytes > PACKET_BYTES:
-        await connection.exec_driver_sql(_NOTHING)
-
-
-def _waits(connection: AsyncConnection) -> MySqlConnection | None:
-    """The driver's connection, if its writes may wait."""
-    inner = connection.sync_connection
-    driver = inner.connection.driver_connection if inner is not None else None
-    return driver if isinstance(driver, MySqlConnection) else None
+        await connection.exec_driver_sql(NOTHING)
 
 
 def _set_alike(
@@ -172,7 +166,7 @@ async def _write(connection: AsyncConnection, table: Table, rows: Sequence[_Row]
         _prepared[prepared] = _prepare(dialect, *prepared)
     statement = _prepared[prepared]
     values = [statement.parameters(row) for row in rows]
-    driver = _waits(connection)
+    driver = driver_of(connection)
     if driver is None:
         await connection.exec_driver_sql(statement.whole, values)
         return

@@ -4,15 +4,17 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from checkout_service.payments.tables import payments
 from mesh.db import BY_PRIMARY_KEY
+from mesh.query import Query
 from mesh.rows import insert_if_absent, set_alike
 
-_BOOK = (
+_SELECT = (
     select(
         payments.c.payment_key,
         payments.c.payment_id,
@@ -26,6 +28,8 @@ _BOOK = (
     .order_by(payments.c.payment_key)
     .with_hint(payments, BY_PRIMARY_KEY, "mysql")
 )
+_BOOK = Query(_SELECT)
+_LOCKED = Query(_SELECT.with_for_update())
 _AMOUNTS = {
     "CAPTURED": {"captured_minor": payments.c.amount_minor},
     "REFUNDED": {"refunded_minor": payments.c.captured_minor},
@@ -67,8 +71,8 @@ async def add(connection: AsyncConnection, entries: Sequence[Entry], *, at: date
 
 async def read(connection: AsyncConnection, keys: Sequence[str], *, lock: bool = False) -> dict[str, Entry]:
     """The entries of `keys`, locked in the order of the keys if asked."""
-    rows = await connection.execute(_BOOK.with_for_update() if lock else _BOOK, {"keys": sorted(set(keys))})
-    return {row.payment_key: Entry(**row._mapping) for row in rows}  # noqa: SLF001 - the row's public mapping
+    query = _LOCKED if lock else _BOOK
+    return {row.payment_key: _entry(row) for row in await query.rows(connection, keys=sorted(set(keys)))}
 
 
 async def set_states(connection: AsyncConnection, states: Mapping[str, str], *, at: datetime) -> None:
@@ -79,3 +83,15 @@ async def set_states(connection: AsyncConnection, states: Mapping[str, str], *, 
     for state, alike in keys.items():
         values = {"state": state, "update_time": at, **_AMOUNTS.get(state, {})}
         await set_alike(connection, payments.c.payment_key, alike, values)
+
+
+def _entry(row: Any) -> Entry:
+    return Entry(
+        payment_key=row.payment_key,
+        payment_id=row.payment_id,
+        state=row.state,
+        currency_code=row.currency_code,
+        amount_minor=row.amount_minor,
+        captured_minor=row.captured_minor,
+        behaviour=row.behaviour,
+    )

@@ -4,17 +4,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, or_, select, update
+from sqlalchemy import ColumnElement, Row, and_, bindparam, or_, select, update
 
 from inventory_service.domain.catalog import Facts, Money, Product, Selection, SortBy, SortValue, fold
 from inventory_service.store import Connection
 from inventory_service.tables import products, stock
 from mesh.db import db_now, now
+from mesh.query import Query
 from mesh.rows import insert_if_absent
 
 _AVAILABLE = (stock.c.on_hand - stock.c.held).label("available")
 _JOINED = select(products, _AVAILABLE).join(stock, stock.c.sku == products.c.sku)
 _SOLD = _JOINED.where(products.c.retire_time.is_(None))
+_SOLD_BY_SKU = Query(_SOLD.where(products.c.sku.in_(bindparam("skus", expanding=True))))
 _SORT_COLUMNS: dict[SortBy, ColumnElement[Any]] = {
     SortBy.SKU: products.c.sku,
     SortBy.NAME: products.c.name_folded,
@@ -33,8 +35,7 @@ class LockedProduct:
 
 async def read_products(connection: Connection, skus: Sequence[str]) -> dict[str, Product]:
     """Those of the SKUs that are sold."""
-    found = await connection.execute(_SOLD.where(products.c.sku.in_(skus)))
-    return {row.sku: _product(row) for row in found}
+    return {row.sku: _product(row) for row in await _SOLD_BY_SKU.rows(connection, skus=skus)}
 
 
 async def list_products(

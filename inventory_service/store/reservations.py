@@ -4,8 +4,9 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Row, Select, bindparam, delete, select
+from sqlalchemy import Select, bindparam, delete, select
 
 from inventory_service.domain.book import Book, hold, tombstone
 from inventory_service.domain.reservation import ENDED, FORGOTTEN, Line, Release, Request, Reservation, Reserve, State
@@ -13,6 +14,7 @@ from inventory_service.store import Connection
 from inventory_service.store.stock import add_stock, insert_movements, lock_shelves
 from inventory_service.tables import reservation_lines, reservations
 from mesh.db import BY_PRIMARY_KEY, NOW, db_now, now, now_of
+from mesh.query import Query
 from mesh.rows import insert_if_absent, insert_rows, set_alike
 
 _ROW = (
@@ -23,15 +25,16 @@ _ROW = (
     reservations.c.create_time,
     NOW,
 )
-# Built once: with their list of ids given at last, their text is ready.
-_BY_ID = (
+_SELECT = (
     select(*_ROW)
     .where(reservations.c.reservation_id.in_(bindparam("ids", expanding=True)))
     .order_by(reservations.c.reservation_id)
 )
-_LOCKED = _BY_ID.with_for_update().with_hint(reservations, BY_PRIMARY_KEY, "mysql")
-_LOCKED_OF_OTHERS = _LOCKED.where(reservations.c.attempt != bindparam("ours"))
-_LINES = (
+_LOCK = _SELECT.with_for_update().with_hint(reservations, BY_PRIMARY_KEY, "mysql")
+_BY_ID = Query(_SELECT)
+_LOCKED = Query(_LOCK)
+_LOCKED_OF_OTHERS = Query(_LOCK.where(reservations.c.attempt != bindparam("ours")))
+_LINES = Query(
     select(reservation_lines)
     .where(reservation_lines.c.reservation_id.in_(bindparam("ids", expanding=True)))
     .order_by(reservation_lines.c.reservation_id, reservation_lines.c.sku)
@@ -52,8 +55,7 @@ class OpenBook:
 
 async def read_reservation(connection: Connection, reservation_id: str) -> Reservation | None:
     """A reservation with its lines, or None."""
-    rows = (await connection.execute(_BY_ID, {"ids": [reservation_id]})).all()
-    found = await _with_lines(connection, rows)
+    found = await _with_lines(connection, await _BY_ID.rows(connection, ids=[reservation_id]))
     return found.get(reservation_id)
 
 
@@ -71,7 +73,7 @@ async def open_book(connection: Connection, requests: Sequence[Request], *, atte
         at = await now(connection)
         placeholders = _placeholders(requests, at)
         await insert_if_absent(connection, reservations, [_values(placeholders[key], attempt) for key in ids])
-    rows = (await connection.execute(_LOCKED_OF_OTHERS, {"ids": ids, "ours": attempt})).all()
+    rows = await _LOCKED_OF_OTHERS.rows(connection, ids=ids, ours=attempt)
     at = at or await now_of(connection, rows)
     standing = await _with_lines(connection, rows)
     asked = {line.sku for request in requests if isinstance(request, Reserve) for line in request.lines}
@@ -87,7 +89,7 @@ async def open_expired(connection: Connection, *, limit: int, skus: Collection[s
     Somebody may have moved them between look and lock: the book decides on what is locked.
     """
     ids = [row.reservation_id for row in await connection.execute(_expired(limit, skus))]
-    rows = (await connection.execute(_LOCKED, {"ids": sorted(ids)})).all()
+    rows = await _LOCKED.rows(connection, ids=sorted(ids))
     at = await now_of(connection, rows)
     standing = await _with_lines(connection, rows)
     shelves = await lock_shelves(connection, _skus(standing))
@@ -156,12 +158,12 @@ async def _update_rows(connection: Connection, opened: OpenBook) -> None:
         await set_alike(connection, reservations.c.reservation_id, ids, dict(values))
 
 
-async def _with_lines(connection: Connection, rows: Sequence[Row[tuple[object, ...]]]) -> dict[str, Reservation]:
+async def _with_lines(connection: Connection, rows: Sequence[Any]) -> dict[str, Reservation]:
     """The reservations of these rows, with their lines, by id."""
     if not rows:
         return {}
     lines = defaultdict(list)
-    for line in await connection.execute(_LINES, {"ids": [row.reservation_id for row in rows]}):
+    for line in await _LINES.rows(connection, ids=[row.reservation_id for row in rows]):
         lines[line.reservation_id].append(Line(line.sku, line.quantity, line.available))
     return {row.reservation_id: _reservation(row, lines[row.reservation_id]) for row in rows}
 
@@ -212,7 +214,7 @@ def _end_time(reservation: Reservation, at: datetime) -> datetime | None:
     return at if reservation.state in ENDED else None
 
 
-def _reservation(row: Row[tuple[object, ...]], lines: Sequence[Line] = ()) -> Reservation:
+def _reservation(row: Any, lines: Sequence[Line] = ()) -> Reservation:
     return Reservation(
         reservation_id=row.reservation_id,
         state=State(row.state),

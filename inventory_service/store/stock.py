@@ -11,13 +11,14 @@ from inventory_service.domain.stock import Movement, Shelf, Stock
 from inventory_service.store import Connection
 from inventory_service.tables import movements, products, stock
 from mesh.db import BY_PRIMARY_KEY
+from mesh.query import Query
 from mesh.rows import add_alike, insert_if_absent, insert_rows
 
 # MariaDB turns a list of 1,000 and more into a join, which would read, and lock, in an order of its own.
 _KEYS_AT_ONCE = 500
 # A sub-query of a locking read is itself not locking.
 _RETIRE_TIME = select(products.c.retire_time).where(products.c.sku == stock.c.sku).scalar_subquery()
-_LOCKED = (
+_LOCKED = Query(
     select(stock.c.sku, stock.c.on_hand, stock.c.held, _RETIRE_TIME.label("retire_time"))
     .where(stock.c.sku.in_(bindparam("skus", expanding=True)))
     .order_by(stock.c.sku)
@@ -39,7 +40,7 @@ async def lock_shelves(connection: Connection, skus: Iterable[str]) -> dict[str,
     """Lock the stock of those SKUs that exist, in byte order, and read it."""
     shelves = {}
     for keys in _in_parts(sorted(skus)):
-        for row in await connection.execute(_LOCKED, {"skus": keys}):
+        for row in await _LOCKED.rows(connection, skus=keys):
             shelves[row.sku] = Shelf(row.on_hand, row.held, retired=row.retire_time is not None)
     return shelves
 

@@ -7,13 +7,14 @@ from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import text
 
 from inventory_service.domain.reservation import Failed, Request, Reservation, State
 from inventory_service.store import Connection
 from mesh.errors import Failure
 from tests.inventory_service.build import Replica, adjust, assert_balanced, commit, release, reserve
 from tests.inventory_service.conftest import MakeReplica
+from tests.support.faults import Faults
 
 
 def reasons(results: list[Any]) -> dict[str, int]:
@@ -178,26 +179,25 @@ async def test_rows_are_locked_by_their_primary_key_however_small_the_table(repl
     names = [f"r{number}" for number in range(100)]
     for number in range(100):
         await replica.put(f"mug-{number}", 10)
-    locking: list[tuple[str, Any]] = []
+    locking: list[str] = []
 
-    def note(_: Any, __: Any, statement: str, parameters: Any, *___: Any) -> None:
+    def note(statement: str, _: object) -> bool:
         if statement.startswith("UPDATE") or statement.endswith("FOR UPDATE"):
-            locking.append((statement, parameters))
+            locking.append(statement)
+        return False
 
-    event.listen(replica.database._engine.sync_engine, "before_cursor_execute", note)
+    Faults(chosen=note).attach(replica.database)
     await replica.app.reservations.batch([reserve(name, (f"mug-{name[1:]}", 1)) for name in names])
     await replica.app.reservations.batch([commit(name) for name in names[:50]])
     await replica.end_of_time_for(*names[50:])
     await replica.app.reservations.expire()
 
     async def explain(connection: Connection) -> list[tuple[str, str, str]]:
-        plans = [await connection.exec_driver_sql(f"EXPLAIN {text}", parameters) for text, parameters in ours]
+        plans = [await connection.exec_driver_sql(f"EXPLAIN {statement}") for statement in ours]
         return [(plan.table, plan.type, plan.key) for [plan, *_] in (each.all() for each in plans)]
 
     # The test's own statement, which ends the time of holds, is not the service's.
-    ours = [
-        (text, parameters) for text, parameters in locking if "FORCE INDEX" in text or "SET expire_time" not in text
-    ]
+    ours = [each for each in locking if "FORCE INDEX" in each or "SET expire_time" not in each]
     plans = await replica.database.transact("explain", explain, read_only=True)
     assert set(plans) == {("reservations", "range", "PRIMARY"), ("stock", "range", "PRIMARY")}
 

@@ -114,8 +114,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         "unsorted-locks",
         "crossed carts deadlock",
         "inventory_service/store/stock.py",
-        "    for keys in _in_parts(sorted(skus)):\n        for row in await connection.execute(_LOCKED,",
-        "    for keys in ([sku] for sku in dict.fromkeys(skus)):\n        for row in await connection.execute(_LOCKED,",
+        "    for keys in _in_parts(sorted(skus)):\n        for row in await _LOCKED.rows(",
+        "    for keys in ([sku] for sku in dict.fromkeys(skus)):\n        for row in await _LOCKED.rows(",
         hunter="contention",
     ),
     _one(
@@ -249,13 +249,9 @@ MUTATIONS: tuple[Mutation, ...] = (
         "swallowed-commit-error",
         "what was acknowledged is not there",
         "mesh/db.py",
-        "        async with self._writer, _slot(self._slots), self._engine.begin() as connection:\n"
-        "            return await body(connection)\n",
-        "        async with self._writer, _slot(self._slots), self._engine.connect() as connection:\n"
-        "            result = await body(connection)\n"
-        "            with contextlib.suppress(DBAPIError):\n"
-        "                await connection.commit()\n"
-        "            return result\n",
+        "        await transaction.commit()\n    except BaseException:\n",
+        "        await transaction.commit()\n    except DBAPIError:\n        await connection.invalidate()\n"
+        "    except BaseException:\n",
     ),
     _one(
         "answer-before-commit",
