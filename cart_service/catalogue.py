@@ -18,8 +18,10 @@ from mesh.cache import Cache, Memory
 from mesh.clock import SYSTEM_CLOCK, Clock
 from mesh.errors import Failure
 
-# How long a price is kept, here and in the cache that replicas share: a cart's may lag by both together.
-_PRODUCT_TTL_S = 1.5
+# How long a price is kept, here and in the cache that replicas share: a cart's may lag by both together. It is there to
+# be looked at; checkout asks anew.
+_KNOWN_TTL_S = 5.0
+_SHARED_TTL_S = 1.5
 # How long a read waits for prices before it answers without.
 _PATIENCE_S = 0.5
 # What the contract's batch calls take.
@@ -89,7 +91,7 @@ class Catalogue:
         wanted = sorted(set(skus))
         cached = await self._cache.get_many([_key(sku) for sku in wanted])
         products = {sku: _product(cached[_key(sku)]) for sku in wanted if _key(sku) in cached}
-        self._known.set_many(products, ttl_s=_PRODUCT_TTL_S)
+        self._known.set_many(products, ttl_s=_KNOWN_TTL_S)
         missing = [sku for sku in wanted if sku not in products]
         if missing:
             asked = await self._inventory.products(missing)
@@ -105,9 +107,9 @@ class Catalogue:
         return [offers.get(sku) for sku in skus]
 
     async def _remember(self, products: dict[str, Product]) -> None:
-        self._known.set_many(products, ttl_s=_PRODUCT_TTL_S)
+        self._known.set_many(products, ttl_s=_KNOWN_TTL_S)
         values = {_key(sku): _bytes(product) for sku, product in products.items()}
-        await self._cache.set_many(values, ttl_s=_PRODUCT_TTL_S)
+        await self._cache.set_many(values, ttl_s=_SHARED_TTL_S)
 
 
 def _key(sku: str) -> str:

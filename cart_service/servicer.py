@@ -8,6 +8,7 @@ from cart_service.domain import Cart, Settle, View
 from cart_service.prices import Money, PricedCart
 from cart_service.service import CartService
 from mesh.caller import current_caller
+from mesh.timestamp import timestamp
 from shop.cart.v1 import cart_pb2, cart_pb2_grpc
 from shop.type.v1 import money_pb2
 
@@ -77,7 +78,7 @@ def _cart(priced: PricedCart) -> cart_pb2.Cart:
             item.name = product.name
             item.unit_price.CopyFrom(_money(product.price))
     if priced.cart.update_time is not None:
-        message.update_time.FromDatetime(priced.cart.update_time)
+        message.update_time.CopyFrom(timestamp(priced.cart.update_time))
     if priced.subtotal is not None:
         message.subtotal.CopyFrom(_money(priced.subtotal))
     return message

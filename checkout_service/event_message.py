@@ -2,6 +2,7 @@
 
 from checkout_service.domain import OrderState
 from checkout_service.outbox_store import OrderEvent
+from mesh.timestamp import timestamp
 from shop.checkout.v1 import checkout_pb2
 
 
@@ -14,8 +15,8 @@ def encode_event(event: OrderEvent) -> bytes:
         state=_STATES[event.state],
         reason=event.reason,
         actor=event.actor,
+        create_time=timestamp(event.create_time),
     )
-    message.create_time.FromDatetime(event.create_time)
     return message.SerializeToString(deterministic=True)
 
 

@@ -12,6 +12,7 @@ from checkout_service.servicer import check_id, money_message, page_of
 from mesh.caller import current_caller
 from mesh.errors import FieldViolation, invalid
 from mesh.paging import page
+from mesh.timestamp import timestamp
 from mesh.validate import Violations
 from shop.checkout.v1 import saga_pb2, saga_pb2_grpc
 
@@ -92,11 +93,9 @@ def _saga_message(course: Course, timeline: Iterable[TimelineEntry] = ()) -> sag
     }
     for field, value in times.items():
         if value is not None:
-            getattr(message, field).FromDatetime(value)
+            getattr(message, field).CopyFrom(timestamp(value))
     return message
 
 
 def _timeline_message(entry: TimelineEntry) -> saga_pb2.TimelineEntry:
-    message = saga_pb2.TimelineEntry(what=entry.what, actor=entry.actor, text=entry.text)
-    message.time.FromDatetime(entry.time)
-    return message
+    return saga_pb2.TimelineEntry(what=entry.what, actor=entry.actor, text=entry.text, time=timestamp(entry.time))

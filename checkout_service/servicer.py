@@ -24,6 +24,7 @@ from mesh.caller import current_caller
 from mesh.channel import current_deadline
 from mesh.errors import FieldViolation, invalid
 from mesh.paging import decode_token, page, page_size
+from mesh.timestamp import timestamp
 from mesh.validate import Violations, is_id
 from shop.checkout.v1 import checkout_pb2, checkout_pb2_grpc, saga_pb2
 from shop.type.v1 import money_pb2
@@ -129,7 +130,7 @@ class CheckoutServicer(checkout_pb2_grpc.CheckoutServiceServicer):
 
 def order_message(order: Order) -> checkout_pb2.Order:
     """The order as the contract shows it."""
-    message = checkout_pb2.Order(
+    return checkout_pb2.Order(
         order_id=order.order_id,
         state=_STATES_OUT[order.state],
         reason=order.reason,
@@ -145,11 +146,10 @@ def order_message(order: Order) -> checkout_pb2.Order:
         invoice_number=order.invoice_number,
         created_by=order.created_by,
         updated_by=order.updated_by,
+        create_time=timestamp(order.create_time),
+        update_time=timestamp(order.update_time),
         **_amounts(order.totals),
     )
-    message.create_time.FromDatetime(order.create_time)
-    message.update_time.FromDatetime(order.update_time)
-    return message
 
 
 def encode_order(order: Order) -> bytes:
@@ -288,15 +288,14 @@ def money_message(currency_code: str, minor_units: int) -> money_pb2.Money:
 
 def _invoice_message(invoice: Invoice) -> checkout_pb2.Invoice:
     order = invoice.order
-    message = checkout_pb2.Invoice(
+    return checkout_pb2.Invoice(
         invoice_number=invoice.invoice_number,
         order_id=order.order_id,
         lines=_lines(order.lines, order.totals.currency_code),
         destination=_destination_message(order.destination),
+        create_time=timestamp(invoice.create_time),
         **_amounts(order.totals),
     )
-    message.create_time.FromDatetime(invoice.create_time)
-    return message
 
 
 _STATES_OUT = {state: checkout_pb2.OrderState.Value(f"ORDER_STATE_{state}") for state in OrderState}

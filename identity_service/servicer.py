@@ -5,11 +5,11 @@ import json
 import grpc
 from google.api.httpbody_pb2 import HttpBody
 from google.protobuf.field_mask_pb2 import FieldMask
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from identity_service import domain
 from identity_service.service import IdentityService
 from mesh.caller import current_caller
+from mesh.timestamp import timestamp
 from mesh.validate import Violations
 from shop.identity.v1 import identity_pb2 as pb
 from shop.identity.v1 import identity_pb2_grpc
@@ -74,14 +74,12 @@ def _new_name(request: pb.UpdateMeRequest) -> str | None:
 
 
 def _customer(customer: domain.Customer) -> pb.Customer:
-    create_time = Timestamp()
-    create_time.FromDatetime(customer.create_time)
     return pb.Customer(
         customer_id=customer.customer_id,
         email=customer.email,
         name=customer.name,
         role=customer.role.value,
-        create_time=create_time,
+        create_time=timestamp(customer.create_time),
     )
 
 

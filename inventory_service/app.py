@@ -36,7 +36,7 @@ async def migrate(settings: InventorySettings) -> None:
 async def build(settings: InventorySettings, kit: Kit) -> "InventoryApp":
     """The service that the settings describe. Reaches for nothing; `ready` tells whether the database is there."""
     database = await kit.open_database(settings, _NAME)
-    cache = ProductCache(kit.cache, ttl_s=settings.product_cache_s)
+    cache = ProductCache(ttl_s=settings.product_cache_s, clock=kit.clock)
     return InventoryApp(
         database,
         CatalogService(database, cache, clock=kit.clock, currency=settings.currency),

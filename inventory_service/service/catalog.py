@@ -90,7 +90,7 @@ class CatalogService:
             self._check_currency(change.facts)
         etag = self._clock.uuid7()
         product = await self._database.transact("update product", partial(_update, change=change, etag=etag))
-        await self._cache.forget(change.sku)
+        self._cache.forget(change.sku)
         return product
 
     async def delete_product(self, sku: str, *, etag: str) -> None:
@@ -108,7 +108,7 @@ class CatalogService:
                 await store.retire_product(connection, sku)
 
         await self._database.transact("delete product", retire)
-        await self._cache.forget(sku)
+        self._cache.forget(sku)
 
     def _check_currency(self, facts: Facts) -> None:
         # Nobody could order what is priced in another currency.
@@ -118,13 +118,13 @@ class CatalogService:
             )
 
     async def _read(self, skus: list[str]) -> dict[str, Product]:
-        products = await self._cache.get_many(skus)
+        products = self._cache.get_many(skus)
         missing = [sku for sku in skus if sku not in products]
         if missing:
             read = await self._database.transact(
                 "read products", lambda connection: store.read_products(connection, missing), read_only=True
             )
-            await self._cache.put_many(read)
+            self._cache.put_many(read)
             products.update(read)
         return products
 

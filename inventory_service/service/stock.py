@@ -59,7 +59,7 @@ class StockService:
         ALREADY_EXISTS IDEMPOTENCY_KEY_REUSED for a key that has adjusted something else. A refusal uses up no key.
         """
         stock = await self._adjusting.submit(request, deadline=current_deadline())
-        await self._cache.forget(request.sku)
+        self._cache.forget(request.sku)
         return stock
 
     async def list_stock_movements(self, sku: str, *, page_size_asked: int, page_token: str) -> Page[Movement]:

@@ -4,7 +4,7 @@
 from inventory_service.domain.catalog import Change, Draft, Facts, Money, Product
 from inventory_service.service.catalog import CatalogService
 from inventory_service.servicer import Context
-from inventory_service.servicer.convert import timestamp
+from mesh.timestamp import timestamp
 from shop.inventory.v1 import catalog_pb2 as pb
 from shop.inventory.v1 import catalog_pb2_grpc
 from shop.type.v1 import money_pb2

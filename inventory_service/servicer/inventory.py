@@ -21,10 +21,10 @@ from inventory_service.domain.stock import Adjust, Movement, Stock
 from inventory_service.service.reservations import ReservationService
 from inventory_service.service.stock import StockService
 from inventory_service.servicer import Context
-from inventory_service.servicer.convert import timestamp
 from mesh.caller import current_caller
 from mesh.errors import Failure
 from mesh.status import to_status
+from mesh.timestamp import timestamp
 from mesh.validate import Violations
 from shop.inventory.v1 import inventory_pb2 as pb
 from shop.inventory.v1 import inventory_pb2_grpc

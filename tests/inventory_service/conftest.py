@@ -15,7 +15,6 @@ from inventory_service.service.catalog import CatalogService
 from inventory_service.service.product_cache import ProductCache
 from inventory_service.service.reservations import ReservationService
 from inventory_service.service.stock import StockService
-from mesh.cache import Cache, MemoryCache
 from mesh.clock import SYSTEM_CLOCK, Clock
 from mesh.db import Database, open_database
 from mesh.migrate import upgrade
@@ -48,7 +47,7 @@ async def make_replica(database_url: URL) -> AsyncIterator[MakeReplica]:
     async with contextlib.AsyncExitStack() as stack:
 
         async def make() -> Replica:
-            replica = assemble(await open_database(database_url), MemoryCache())
+            replica = assemble(await open_database(database_url))
             stack.push_async_callback(replica.app.stop)
             return replica
 
@@ -60,8 +59,8 @@ async def replica(make_replica: MakeReplica) -> Replica:
     return await make_replica()
 
 
-def assemble(database: Database, cache: Cache, *, clock: Clock = SYSTEM_CLOCK) -> Replica:
-    products = ProductCache(cache, ttl_s=60)
+def assemble(database: Database, *, clock: Clock = SYSTEM_CLOCK) -> Replica:
+    products = ProductCache(ttl_s=60, clock=clock)
     catalog = CatalogService(database, products, clock=clock)
     stock = StockService(database, products, clock=clock)
     reservations = ReservationService(database, clock=clock)

@@ -6,7 +6,6 @@ import pytest
 from sqlalchemy.engine import URL
 
 from inventory_service.domain.reservation import Extend, State
-from mesh.cache import MemoryCache
 from mesh.clock import Clock
 from mesh.db import open_database
 from tests.inventory_service.build import Replica, assert_balanced, commit, reserve
@@ -22,7 +21,7 @@ async def test_a_clock_that_jumps_ends_no_hold_earlier_or_later(
     replica: Replica, database_url: URL, wrong_by: timedelta
 ) -> None:
     clock = Clock(now=lambda: datetime.now(UTC) + wrong_by)
-    wrong = assemble(await open_database(database_url, clock=clock), MemoryCache(), clock=clock)
+    wrong = assemble(await open_database(database_url, clock=clock), clock=clock)
     await replica.put("mug", 3)
 
     held = await wrong.app.reservations.reserve(reserve("by-the-wrong", ("mug", 1), ttl_s=60))

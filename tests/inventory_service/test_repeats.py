@@ -12,7 +12,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from inventory_service.domain.catalog import Change, Draft
 from inventory_service.domain.reservation import State
-from mesh.cache import MemoryCache
 from mesh.clock import SYSTEM_CLOCK
 from mesh.db import Database, open_database
 from tests.inventory_service.build import MUG, Replica, adjust, assert_balanced, commit, release, reserve
@@ -41,7 +40,7 @@ class LossyDatabase(Database):
 @pytest.fixture
 async def lossy(database_url: URL) -> AsyncIterator[Replica]:
     database = await open_database(database_url)
-    replica = assemble(LossyDatabase(database._engine), MemoryCache())
+    replica = assemble(LossyDatabase(database._engine))
     yield replica
     await replica.app.stop()
 

@@ -16,7 +16,6 @@ from jwt.algorithms import OKPAlgorithm
 from sqlalchemy.engine import URL
 
 from mesh.auth import AUDIENCE, Authenticator, ServiceCredential
-from mesh.cache import MemoryCache
 from mesh.channel import open_channel
 from mesh.db import open_database
 from mesh.errors import Failure, Kind
@@ -69,7 +68,7 @@ async def fetch_keys() -> dict[str, Any]:
 @pytest.fixture
 async def channel(database_url: URL) -> AsyncIterator[grpc.aio.Channel]:
     """A channel to the running service."""
-    app = assemble(await open_database(database_url), MemoryCache()).app
+    app = assemble(await open_database(database_url)).app
     host = GrpcHost([app], Authenticator(SECRET, fetch_keys), bind="127.0.0.1", port=0)
     port = await host.start()
     async with open_channel(f"127.0.0.1:{port}", SERVICE_CONFIG) as channel:

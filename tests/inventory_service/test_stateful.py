@@ -13,7 +13,6 @@ from inventory_service.domain.reservation import Commit, Extend, Failed, Line, R
 from inventory_service.domain.stock import Adjust
 from inventory_service.store import Connection
 from inventory_service.tables import reservation_lines, reservations, stock
-from mesh.cache import MemoryCache
 from mesh.errors import Failure
 from tests.inventory_service.build import Replica, assert_balanced
 from tests.inventory_service.conftest import assemble
@@ -42,7 +41,7 @@ class Stock(ServiceMachine):
     model: StockModel
 
     async def open(self) -> None:
-        self.replica = assemble(await self.database(), MemoryCache())
+        self.replica = assemble(await self.database())
         self.model = StockModel(now=self.now, on_hand=dict.fromkeys(SKUS, 0))
         for sku in SKUS:
             await self.replica.put(sku)

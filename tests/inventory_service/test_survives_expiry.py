@@ -8,7 +8,6 @@ import pytest
 from sqlalchemy.engine import URL
 
 from inventory_service.app import MIGRATIONS
-from mesh.cache import MemoryCache
 from mesh.clock import Clock
 from mesh.db import open_database
 from mesh.errors import Failure
@@ -35,7 +34,7 @@ async def timed(tmp_path: Path, hand: Hand) -> AsyncIterator[Replica]:
     """A replica on SQLite, whose clock is the one that is injected."""
     url = URL.create("sqlite+aiosqlite", database=str(tmp_path / "inventory.db"))
     await upgrade(url, MIGRATIONS)
-    replica = assemble(await open_database(url, clock=Clock(now=lambda: hand.at)), MemoryCache())
+    replica = assemble(await open_database(url, clock=Clock(now=lambda: hand.at)))
     yield replica
     await replica.app.stop()
 
