@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import Table, bindparam, delete, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -9,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from cart_service.domain import AddItem, Books, Cart, Command, Line, Outcome, SetItemQuantity, Settle, decide
 from cart_service.tables import cart_items, cart_requests, carts, settlements
 from mesh.db import BY_PRIMARY_KEY, NOW, now, now_of
-from mesh.query import Query
+from mesh.query import Query, read_together
 from mesh.rows import delete_rows, insert_if_absent, insert_rows, upsert
 
 _CART_AND_LINES = Query(
@@ -42,7 +43,10 @@ _SETTLED = Query(
 
 async def read(connection: AsyncConnection, cart_ids: Iterable[str]) -> dict[str, Cart]:
     """The carts that exist, by id. One statement, so a cart and its lines are of one moment."""
-    rows = await _CART_AND_LINES.rows(connection, cart_ids=sorted(set(cart_ids)))
+    return _carts(await _CART_AND_LINES.rows(connection, cart_ids=sorted(set(cart_ids))))
+
+
+def _carts(rows: Sequence[Any]) -> dict[str, Cart]:
     lines: dict[str, dict[str, Line]] = {row.cart_id: {} for row in rows}
     for row in rows:
         if row.sku is not None:
@@ -61,8 +65,7 @@ async def write(connection: AsyncConnection, commands: Sequence[Command]) -> lis
     Repeating it after a COMMIT whose fate is unknown adds and settles nothing twice.
     """
     await _create(connection, commands)
-    at = await _lock(connection, {command.cart_id for command in commands})
-    before = await _load(connection, commands)
+    at, before = await _load(connection, commands)
     after, outcomes = decide(before, commands, at=at)
     await _save_carts(connection, before, after, at)
     await _save_keys(connection, before, after, at)
@@ -95,17 +98,22 @@ async def _create(connection: AsyncConnection, commands: Sequence[Command]) -> N
         await insert_if_absent(connection, carts, [{"cart_id": cart_id, **blank} for cart_id in sorted(creating)])
 
 
-async def _lock(connection: AsyncConnection, cart_ids: Iterable[str]) -> datetime:
-    """Lock the carts that exist, and answer the database's time."""
-    return await now_of(connection, await _LOCK.rows(connection, cart_ids=sorted(cart_ids)))
-
-
-async def _load(connection: AsyncConnection, commands: Sequence[Command]) -> Books:
-    return Books(
-        carts=await read(connection, {command.cart_id for command in commands}),
-        additions=await _additions(connection, {(c.cart_id, c.key) for c in commands if isinstance(c, AddItem)}),
-        settlements=await _settlements(connection, {c.order_id for c in commands if isinstance(c, Settle)}),
+async def _load(connection: AsyncConnection, commands: Sequence[Command]) -> tuple[datetime, Books]:
+    """Lock the carts that exist; the database's time, and what stands."""
+    cart_ids = sorted({command.cart_id for command in commands})
+    order_ids = sorted({command.order_id for command in commands if isinstance(command, Settle)})
+    locked, rows, settled = await read_together(
+        connection,
+        _LOCK.asked(cart_ids=cart_ids),
+        _CART_AND_LINES.asked(cart_ids=cart_ids),
+        _SETTLED.asked(order_ids=order_ids),
     )
+    books = Books(
+        carts=_carts(rows),
+        additions=await _additions(connection, {(c.cart_id, c.key) for c in commands if isinstance(c, AddItem)}),
+        settlements={row.order_id: row.cart_id for row in settled},
+    )
+    return await now_of(connection, locked), books
 
 
 async def _additions(connection: AsyncConnection, keys: set[tuple[str, str]]) -> dict[tuple[str, str], tuple[str, int]]:
@@ -115,12 +123,6 @@ async def _additions(connection: AsyncConnection, keys: set[tuple[str, str]]) ->
     query = select(table.cart_id, table.request_id, table.sku, table.quantity)
     rows = await connection.execute(query.where(tuple_(table.cart_id, table.request_id).in_(sorted(keys))))
     return {(row.cart_id, row.request_id): (row.sku, row.quantity) for row in rows}
-
-
-async def _settlements(connection: AsyncConnection, order_ids: set[str]) -> dict[str, str]:
-    if not order_ids:
-        return {}
-    return {row.order_id: row.cart_id for row in await _SETTLED.rows(connection, order_ids=sorted(order_ids))}
 
 
 async def _save_carts(connection: AsyncConnection, before: Books, after: Books, at: datetime) -> None:

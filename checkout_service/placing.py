@@ -54,12 +54,11 @@ async def place_orders(
         at = at or await now(connection)
         first = {wish.request.key: wish for wish in reversed(wishes)}
         keys = {key: (wish.order_id, wish.request.fingerprint) for key, wish in first.items()}
-        standing = await store.take_keys(connection, keys, at)
+        standing, claims = await store.take_keys(connection, keys, [wish.request.cart_id for wish in wishes], at)
         ours = [wish for wish in wishes if standing[wish.request.key] == wish.order_id]
         # What a lost COMMIT did write may have moved on since, and even ended: it is not judged again.
         written = await _written(connection, ours) if repeated else {}
         fresh = [wish for wish in ours if wish.order_id not in written]
-        claims = await store.lock_claims(connection, [wish.request.cart_id for wish in fresh], at)
         results = _judge(fresh, claims, at=at, owner=owner, time_to_pay=time_to_pay)
         refused = [wish.request.key for wish in fresh if not isinstance(results[wish.order_id], Course)]
         await store.give_keys_back(connection, refused)

@@ -245,22 +245,25 @@ class CheckoutService:
 
     async def _place(self, requests: Sequence[PlaceOrder]) -> list[Placed | Key | Failure]:
         """Place what is new of these requests, and set it on its way; for the others, what stands under their keys."""
-        keys = await self._read_keys([request.key for request in requests])
-        fresh = [request for request, key in zip(requests, keys, strict=True) if key is None]
-        placed = iter(await self._place_fresh(fresh))
+        # Most are new, so their carts are read while their keys are.
+        readings = [asyncio.create_task(self._new_order(request), name="read a cart") for request in requests]
+        try:
+            keys = await self._read_keys([request.key for request in requests])
+            fresh = [reading for reading, key in zip(readings, keys, strict=True) if key is None]
+            placed = iter(await self._place_fresh(await asyncio.gather(*fresh)))
+        finally:
+            for reading in readings:
+                reading.cancel()
         return [next(placed) if key is None else key for key in keys]
 
-    async def _place_fresh(self, requests: Sequence[PlaceOrder]) -> list[Placed | Failure]:
-        if not requests:
-            return []
+    async def _place_fresh(self, wishes: Sequence[NewOrder | Failure]) -> list[Placed | Failure]:
+        orders = [wish for wish in wishes if isinstance(wish, NewOrder)]
+        if not orders:
+            return [wish for wish in wishes if isinstance(wish, Failure)]
         await self._engine.until_ready()
-        wishes = await asyncio.gather(*(self._new_order(request) for request in requests))
         placed = iter(
             await place_orders(
-                self._database,
-                [wish for wish in wishes if isinstance(wish, NewOrder)],
-                owner=self._engine.owner,
-                time_to_pay=self._desk.patience.payment,
+                self._database, orders, owner=self._engine.owner, time_to_pay=self._desk.patience.payment
             )
         )
         results = [next(placed) if isinstance(wish, NewOrder) else wish for wish in wishes]

@@ -23,7 +23,7 @@ from checkout_service.domain import (
 from checkout_service.saga import Saga
 from checkout_service.tables import answers, cart_claims, invoices, order_events, order_keys, order_lines, orders, sagas
 from mesh.db import BY_PRIMARY_KEY
-from mesh.query import Query
+from mesh.query import Query, read_together
 from mesh.rows import insert_if_absent, upsert
 
 _ORDERS = select(orders, invoices.c.invoice_number).select_from(
@@ -80,32 +80,39 @@ async def read_keys(connection: AsyncConnection, key_ids: Sequence[str]) -> dict
     return {row.key_id: Key(row.key_id, row.order_id, row.fingerprint, row.answer) for row in rows}
 
 
-async def take_keys(connection: AsyncConnection, keys: Mapping[str, tuple[str, str]], at: datetime) -> dict[str, str]:
-    """Claim keys for orders: key_id -> (order_id, fingerprint). Answers whose order stands under each now."""
-    rows = [
+async def take_keys(
+    connection: AsyncConnection, keys: Mapping[str, tuple[str, str]], cart_ids: Sequence[str], at: datetime
+) -> tuple[dict[str, str], dict[str, Claim]]:
+    """Claim keys for orders: key_id -> (order_id, fingerprint), and lock the claims of their carts.
+
+    Answers whose order stands under each key now, and the claims by cart; what is not there yet is made. In the order
+    of their ids, keys before claims.
+    """
+    key_rows = [
         {"key_id": key_id, "order_id": order_id, "fingerprint": fingerprint, "create_time": at}
         for key_id, (order_id, fingerprint) in sorted(keys.items())
     ]
-    await insert_if_absent(connection, order_keys, rows)
-    standing = await _STANDING_KEYS.rows(connection, key_ids=sorted(keys))
-    return {row.key_id: row.order_id for row in standing}
+    claim_rows = [
+        {"cart_id": cart_id, "order_id": "", "ordered_version": 0, "update_time": at}
+        for cart_id in sorted(set(cart_ids))
+    ]
+    await insert_if_absent(connection, order_keys, key_rows)
+    await insert_if_absent(connection, cart_claims, claim_rows)
+    standing, locked = await read_together(
+        connection,
+        _STANDING_KEYS.asked(key_ids=sorted(keys)),
+        _LOCKED_CLAIMS.asked(cart_ids=sorted(set(cart_ids))),
+    )
+    return (
+        {row.key_id: row.order_id for row in standing},
+        {row.cart_id: Claim(row.cart_id, row.order_id, row.ordered_version) for row in locked},
+    )
 
 
 async def give_keys_back(connection: AsyncConnection, key_ids: Sequence[str]) -> None:
     """Free keys of refused requests: a refusal uses up no key. Only for keys taken in this transaction."""
     if key_ids:
         await connection.execute(delete(order_keys).where(order_keys.c.key_id.in_(sorted(key_ids))))
-
-
-async def lock_claims(connection: AsyncConnection, cart_ids: Sequence[str], at: datetime) -> dict[str, Claim]:
-    """Lock the claims of carts, making those that are not there yet, in the order of the ids."""
-    rows = [
-        {"cart_id": cart_id, "order_id": "", "ordered_version": 0, "update_time": at}
-        for cart_id in sorted(set(cart_ids))
-    ]
-    await insert_if_absent(connection, cart_claims, rows)
-    locked = await _LOCKED_CLAIMS.rows(connection, cart_ids=sorted(set(cart_ids)))
-    return {row.cart_id: Claim(row.cart_id, row.order_id, row.ordered_version) for row in locked}
 
 
 async def write_claims(connection: AsyncConnection, claims: Sequence[Claim], at: datetime) -> None:

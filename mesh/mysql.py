@@ -63,10 +63,13 @@ class MySqlConnection(aiomysql.Connection):  # type: ignore[misc] # it has no ty
             affected = await self.next_result()
         return affected
 
-    async def rows(self, sql: str) -> Sequence[tuple[Any, ...]]:
-        """The rows that a statement finds."""
-        await self.query(sql)
-        found: Sequence[tuple[Any, ...]] = self._result.rows
+    async def rows(self, statements: Sequence[str]) -> list[Sequence[tuple[Any, ...]]]:
+        """The rows that each of these statements finds, in one trip."""
+        await self.query(";".join(statements))
+        found = [self._result.rows]
+        for _ in statements[1:]:
+            await self.next_result()
+            found.append(self._result.rows)
         return found
 
     async def commit(self) -> None:

@@ -8,7 +8,7 @@ import re
 from collections import namedtuple
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Select
 from sqlalchemy.dialects import mysql
@@ -28,23 +28,48 @@ class Query:
 
     async def rows(self, connection: AsyncConnection, **parameters: Any) -> Sequence[Any]:
         """All rows, with the columns as attributes. A parameter is text, a number, or a sequence of either."""
-        driver = driver_of(connection)
-        if driver is None:
-            found: Sequence[Any] = (await connection.execute(self._statement, parameters)).all()
-            return found
-        prepared = self._on_mysql
-        return prepared.rows(await past_sqlalchemy(connection, driver.rows(prepared.text(driver, parameters))))
+        [found] = await read_together(connection, self.asked(**parameters))
+        return found
 
     async def values(self, connection: AsyncConnection, **parameters: Any) -> list[Any]:
         """The first column of all rows."""
         return [row[0] for row in await self.rows(connection, **parameters)]
 
+    def asked(self, **parameters: Any) -> "Asked":
+        """The query with its parameters, for `read_together`."""
+        return Asked(self, parameters)
+
+    async def on_sqlite(self, connection: AsyncConnection, parameters: dict[str, Any]) -> Sequence[Any]:
+        """As `rows`, by SQLAlchemy alone."""
+        found: Sequence[Any] = (await connection.execute(self._statement, parameters)).all()
+        return found
+
     @cached_property
-    def _on_mysql(self) -> "_OnMySql":
+    def on_mysql(self) -> "_OnMySql":
+        """What it is there, made at its first run."""
         return _OnMySql(self._statement)
 
 
+class Asked(NamedTuple):
+    """A query about to be run."""
+
+    query: Query
+    parameters: dict[str, Any]
+
+
+async def read_together(connection: AsyncConnection, *asked: Asked) -> list[Sequence[Any]]:
+    """The rows of several queries, which are run in this order; on MySQL in one trip."""
+    driver = driver_of(connection)
+    if driver is None:
+        return [await query.on_sqlite(connection, parameters) for query, parameters in asked]
+    texts = [query.on_mysql.text(driver, parameters) for query, parameters in asked]
+    found = await past_sqlalchemy(connection, driver.rows(texts))
+    return [query.on_mysql.rows(rows) for (query, _), rows in zip(asked, found, strict=True)]
+
+
 class _OnMySql:
+    """What a query is on MySQL: its text in parts, and how its rows are made."""
+
     def __init__(self, statement: Select[Any]) -> None:
         dialect = mysql.dialect(paramstyle="named")
         compiled = statement.compile(dialect=dialect)

@@ -14,7 +14,7 @@ from inventory_service.store import Connection
 from inventory_service.store.stock import add_stock, insert_movements, lock_shelves
 from inventory_service.tables import reservation_lines, reservations
 from mesh.db import BY_PRIMARY_KEY, NOW, db_now, now, now_of
-from mesh.query import Query
+from mesh.query import Query, read_together
 from mesh.rows import insert_if_absent, insert_rows, set_alike
 
 _ROW = (
@@ -55,7 +55,8 @@ class OpenBook:
 
 async def read_reservation(connection: Connection, reservation_id: str) -> Reservation | None:
     """A reservation with its lines, or None."""
-    found = await _with_lines(connection, await _BY_ID.rows(connection, ids=[reservation_id]))
+    ids = [reservation_id]
+    found = _reservations(*await read_together(connection, _BY_ID.asked(ids=ids), _LINES.asked(ids=ids)))
     return found.get(reservation_id)
 
 
@@ -73,9 +74,9 @@ async def open_book(connection: Connection, requests: Sequence[Request], *, atte
         at = await now(connection)
         placeholders = _placeholders(requests, at)
         await insert_if_absent(connection, reservations, [_values(placeholders[key], attempt) for key in ids])
-    rows = await _LOCKED_OF_OTHERS.rows(connection, ids=ids, ours=attempt)
+    rows, lines = await read_together(connection, _LOCKED_OF_OTHERS.asked(ids=ids, ours=attempt), _LINES.asked(ids=ids))
     at = at or await now_of(connection, rows)
-    standing = await _with_lines(connection, rows)
+    standing = _reservations(rows, lines)
     asked = {line.sku for request in requests if isinstance(request, Reserve) for line in request.lines}
     shelves = await lock_shelves(connection, asked | _skus(standing))
     claimed = placeholders.keys() - standing.keys()
@@ -88,10 +89,10 @@ async def open_expired(connection: Connection, *, limit: int, skus: Collection[s
 
     Somebody may have moved them between look and lock: the book decides on what is locked.
     """
-    ids = [row.reservation_id for row in await connection.execute(_expired(limit, skus))]
-    rows = await _LOCKED.rows(connection, ids=sorted(ids))
+    ids = sorted(row.reservation_id for row in await connection.execute(_expired(limit, skus)))
+    rows, lines = await read_together(connection, _LOCKED.asked(ids=ids), _LINES.asked(ids=ids))
     at = await now_of(connection, rows)
-    standing = await _with_lines(connection, rows)
+    standing = _reservations(rows, lines)
     shelves = await lock_shelves(connection, _skus(standing))
     return OpenBook(Book(now=at, reservations=standing, shelves=shelves), standing)
 
@@ -158,14 +159,12 @@ async def _update_rows(connection: Connection, opened: OpenBook) -> None:
         await set_alike(connection, reservations.c.reservation_id, ids, dict(values))
 
 
-async def _with_lines(connection: Connection, rows: Sequence[Any]) -> dict[str, Reservation]:
+def _reservations(rows: Sequence[Any], lines: Sequence[Any]) -> dict[str, Reservation]:
     """The reservations of these rows, with their lines, by id."""
-    if not rows:
-        return {}
-    lines = defaultdict(list)
-    for line in await _LINES.rows(connection, ids=[row.reservation_id for row in rows]):
-        lines[line.reservation_id].append(Line(line.sku, line.quantity, line.available))
-    return {row.reservation_id: _reservation(row, lines[row.reservation_id]) for row in rows}
+    by_id = defaultdict(list)
+    for line in lines:
+        by_id[line.reservation_id].append(Line(line.sku, line.quantity, line.available))
+    return {row.reservation_id: _reservation(row, by_id[row.reservation_id]) for row in rows}
 
 
 def _expired(limit: int, skus: Collection[str]) -> Select[tuple[str]]:

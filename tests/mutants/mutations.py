@@ -207,8 +207,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         "key-not-taken",
         "a click too many is an order too many",
         "checkout_service/placing.py",
-        "        standing = await store.take_keys(connection, keys, at)\n",
-        "        standing = {key: order_id for key, (order_id, _) in keys.items()}\n",
+        "        ours = [wish for wish in wishes if standing[wish.request.key] == wish.order_id]\n",
+        "        ours = list(first.values())\n",
     ),
     _one(
         "fingerprint-not-compared",
