@@ -24,7 +24,7 @@ from cart_service.domain import (
     require_visible,
 )
 from cart_service.prices import PricedCart, Product
-from mesh.batch import Batcher
+from mesh.batch import GATHER_S, Batcher
 from mesh.caller import Caller
 from mesh.channel import current_deadline
 from mesh.clock import Clock
@@ -44,8 +44,8 @@ class CartService:
         self._database = database
         self._catalogue = catalogue
         self._clock = clock
-        self._reads: Batcher[str, Cart] = Batcher("cart reads", self._read, lanes=2)
-        self._writes: Batcher[Command, Cart] = Batcher("cart writes", self._write)
+        self._reads: Batcher[str, Cart] = Batcher("cart reads", self._read, gather_s=GATHER_S)
+        self._writes: Batcher[Command, Cart] = Batcher("cart writes", self._write, gather_s=GATHER_S)
 
     async def get_cart(self, caller: Caller, cart_id: str) -> PricedCart:
         """The cart; an absent one is empty and of version 0. Operators and services may read any.

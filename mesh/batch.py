@@ -1,8 +1,8 @@
 """Set-oriented writes: whatever waits while one transaction is in flight forms the next one.
 
 A hot write path submits single items; a lane takes all that wait, hands them to `flush` as one list, and answers each
-only after `flush` returned, that is after COMMIT. Nothing waits on purpose: an idle system has batches of one. A batch
-whose data the database refuses is split in halves until the poison item stands alone and fails alone.
+only after `flush` returned, that is after COMMIT. Who comes alone leaves at once: an idle system has batches of one. A
+batch whose data the database refuses is split in halves until the poison item stands alone and fails alone.
 """
 
 import asyncio
@@ -22,6 +22,10 @@ R = TypeVar("R")
 # Answers in the order of the items; a Failure fails its own item and no other. Atomic: all it wrote, or nothing.
 Flush = Callable[[Sequence[T]], Awaitable[Sequence[R | Failure]]]
 
+# For the `gather_s` of batchers that callers reach one by one.
+GATHER_S = 0.005
+# Nobody came for so long: no more are coming.
+_QUIET_S = 0.001
 _ITEMS = Histogram("batch_items", "Items of a batch.", ["batch"], buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256))
 
 _log = logging.getLogger(__name__)
@@ -46,14 +50,23 @@ class Batcher(Generic[T, R]):
         max_waiting: int = 8192,
         lanes: int = 1,
         room: Callable[[], Awaitable[None]] | None = None,
+        gather_s: float = 0.0,
     ) -> None:
-        """With `room`, a batch is not taken before that returns: what arrives meanwhile joins it."""
+        """With `room`, a batch is not taken before that returns: what arrives meanwhile joins it.
+
+        With `gather_s`, a batch behind one of several waits as long as more keep coming, and at most so long: callers
+        who were answered together come again together, and few large batches cost less than many small ones.
+        """
         self.name = name
         self._loop = asyncio.get_running_loop()
         self._flush = flush
         self._max_items = max_items
         self._max_waiting = max_waiting
         self._room = room
+        self._gather_s = gather_s
+        # How many the last batch had; whether some that wait came as a batch, and so have gathered already.
+        self._last = 0
+        self._grouped = False
         self._waiting: deque[_Entry[T, R]] = deque()
         self._arrived = asyncio.Event()
         self._closing = False
@@ -78,6 +91,7 @@ class Batcher(Generic[T, R]):
         """As `submit` for many: their results in order, each its own Failure where it has one."""
         if len(self._waiting) + len(items) > self._max_waiting:
             raise self._overloaded()
+        self._grouped = True
         entries = [self._enqueue(item, deadline) for item in items]
         try:
             answers = await asyncio.gather(*(entry.answer for entry in entries), return_exceptions=True)
@@ -115,14 +129,26 @@ class Batcher(Generic[T, R]):
             await self._arrived.wait()
             if self._room is not None and self._waiting:
                 await self._room()
+            if self._gather_s and self._last > 1:
+                await self._gather()
             batch = self._take()
             if batch:
+                self._last, self._grouped = len(batch), False
                 self._items.observe(len(batch))
                 await self._run(batch)
             elif self._closing:
                 return
             else:
                 self._arrived.clear()
+
+    async def _gather(self) -> None:
+        ends_at = self._loop.time() + self._gather_s
+        seen = 0
+        while seen < len(self._waiting) < self._max_items and not self._grouped:
+            if self._closing or self._loop.time() >= ends_at:
+                return
+            seen = len(self._waiting)
+            await asyncio.sleep(_QUIET_S)
 
     def _take(self) -> list[_Entry[T, R]]:
         now = self._loop.time()

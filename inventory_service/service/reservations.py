@@ -17,7 +17,7 @@ from inventory_service.domain.reservation import (
 )
 from inventory_service.store import Connection
 from inventory_service.store import reservations as store
-from mesh.batch import Batcher
+from mesh.batch import GATHER_S, Batcher
 from mesh.channel import current_deadline
 from mesh.clock import Clock
 from mesh.db import Database
@@ -49,7 +49,7 @@ class ReservationService:
     def __init__(self, database: Database, *, clock: Clock) -> None:
         self._database = database
         self._clock = clock
-        self._settling: Batcher[Request, Outcome] = Batcher("settle reservations", self._settle)
+        self._settling: Batcher[Request, Outcome] = Batcher("settle reservations", self._settle, gather_s=GATHER_S)
 
     async def close(self) -> None:
         """Finish what waits."""

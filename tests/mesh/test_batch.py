@@ -57,6 +57,76 @@ async def settled() -> None:
         await asyncio.sleep(0)
 
 
+def gathering(recorder: Recorder, make: Make) -> Batcher[Any, Any]:
+    recorder.open.set()
+    return make(recorder.flush, gather_s=60)
+
+
+async def test_behind_a_batch_of_several_those_who_keep_coming_are_waited_for(make: Make) -> None:
+    recorder = Recorder()
+    batcher = gathering(recorder, make)
+
+    await asyncio.gather(*submit(batcher, 1, 2, 3))
+    tasks = submit(batcher, 4)
+    await settled()
+    tasks += submit(batcher, 5)
+    await settled()
+    assert recorder.batches == [[1, 2, 3]]
+    await asyncio.gather(*tasks)
+
+    assert recorder.batches == [[1, 2, 3], [4, 5]]
+
+
+async def test_who_comes_alone_is_not_made_to_wait_for_others(make: Make) -> None:
+    recorder = Recorder()
+    batcher = gathering(recorder, make)
+
+    for number in (1, 2):
+        submit(batcher, number)
+        await settled()
+
+    assert recorder.batches == [[1], [2]]
+
+
+async def test_who_comes_as_a_batch_has_gathered_already(make: Make) -> None:
+    recorder = Recorder()
+    batcher = gathering(recorder, make)
+
+    await asyncio.gather(*submit(batcher, 1, 2, 3))
+    many = asyncio.create_task(batcher.submit_many([4, 5]))
+    await settled()
+
+    assert recorder.batches == [[1, 2, 3], [4, 5]]
+    await many
+
+
+async def test_gathering_ends_with_its_time_though_more_keep_coming(make: Make) -> None:
+    recorder = Recorder()
+    recorder.open.set()
+    batcher = make(recorder.flush, gather_s=0.005)
+    await asyncio.gather(*submit(batcher, *range(10)))
+
+    tasks: list[asyncio.Task[Any]] = []
+    while len(recorder.batches) == 1:
+        tasks += submit(batcher, len(tasks))
+        await asyncio.sleep(0)
+    await asyncio.gather(*tasks)
+
+    assert sum(map(len, recorder.batches)) == 10 + len(tasks)
+
+
+async def test_a_batcher_that_closes_gathers_no_more(make: Make) -> None:
+    recorder = Recorder()
+    batcher = gathering(recorder, make)
+    await asyncio.gather(*submit(batcher, 1, 2))
+
+    [last] = submit(batcher, 3)
+    await settled()
+    await batcher.close()
+
+    assert await last == "done 3"
+
+
 async def test_a_batch_tells_its_size(make: Make) -> None:
     def told(name: str) -> float:
         return REGISTRY.get_sample_value(f"batch_items_{name}", {"batch": "test"}) or 0
