@@ -92,14 +92,14 @@ class Api:
         try:
             status, headers, body = await self._answer(scope, receive, head)
         except ClientGoneError:
-            head.meter.note(scope["method"], CLIENT_GONE, started=started)
+            head.meter.note(scope["method"], CLIENT_GONE, started=started, request_id=head.request_id)
             return
         except HttpError as error:
             status, headers, body = answer_of(error)
         except Exception:
             logger.exception("request failed", extra={"request_id": head.request_id})
             status, headers, body = answer_of(internal())
-        head.meter.note(scope["method"], status, started=started)
+        head.meter.note(scope["method"], status, started=started, request_id=head.request_id)
         headers.append((b"content-length", b"%d" % len(body)))
         headers.append((b"x-request-id", head.request_id.encode()))
         await send({"type": "http.response.start", "status": status, "headers": headers})

@@ -1,14 +1,18 @@
-"""What is measured of the requests to routes, in the process's Prometheus registry; pages are not measured.
+"""What is told of the requests to routes: series in the process's Prometheus registry, and one line of the log each.
 
-A series is named by the route's template, never by a path, and by a known method, so clients cannot add series.
+Pages are not in it. A series is named by the route's template, never by a path, and by a known method, so that clients
+cannot add any; and neither series nor lines show what a path holds, which may be an id that nobody else should know.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 
 from prometheus_client import Counter, Histogram
 
+ACCESS_LOG = "gateway.access"
+"""The logger of the lines, at INFO. Each has its fields as the one argument, a mapping."""
 CLIENT_GONE = 499
 """Stands for the status of a request whose client left before the answer, as nginx counts it."""
 UNMATCHED = "unmatched"
@@ -19,6 +23,9 @@ _REQUESTS = Counter("http_server_requests_total", "Requests answered.", _LABELS)
 _SECONDS = Histogram("http_server_request_seconds", "Time from a request's head to its answer.", _LABELS)
 _METHODS = frozenset(("GET", "PUT", "POST", "DELETE", "OPTIONS", "HEAD", "PATCH", "TRACE", "CONNECT"))
 _OTHER_METHOD = "_OTHER"
+_LINE = "%(method)s %(route)s %(status)d %(ms)s ms %(request_id)s"
+
+_access = logging.getLogger(ACCESS_LOG)
 
 
 class Meter:
@@ -28,13 +35,23 @@ class Meter:
         self._template = template
         self._series: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
 
-    def note(self, method: str, code: int, *, started: float) -> None:
-        """Count a request that began at `started`, of time.perf_counter, and ends now."""
+    def note(self, method: str, code: int, *, started: float, request_id: str) -> None:
+        """Count a request that began at `started`, of time.perf_counter, and ends now, and log it."""
         if method not in _METHODS:
             method = _OTHER_METHOD
+        took_s = time.perf_counter() - started
         requests, seconds = self._series.get((method, code)) or self._resolve(method, code)
         requests.inc()
-        seconds.observe(time.perf_counter() - started)
+        seconds.observe(took_s)
+        if _access.isEnabledFor(logging.INFO):
+            fields = {
+                "method": method,
+                "route": self._template,
+                "status": code,
+                "ms": round(took_s * 1000, 2),
+                "request_id": request_id,
+            }
+            _access.info(_LINE, fields)
 
     def _resolve(self, method: str, code: int) -> tuple[Counter, Histogram]:
         labels = (self._template, method, str(code))

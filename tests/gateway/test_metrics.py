@@ -1,12 +1,14 @@
 """What the shim measures of requests, read from its own page."""
 
 import asyncio
+import logging
+from collections.abc import Mapping
 
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.metrics import CLIENT_GONE, UNMATCHED
+from gateway.metrics import ACCESS_LOG, CLIENT_GONE, UNMATCHED
 from tests.gateway.probe import ProbeServer
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -46,6 +48,24 @@ async def test_requests_are_counted_and_timed_by_template_not_by_path(client: ht
         assert after[sample, *key] == before.get((sample, *key), 0) + 2
     assert after["http_server_request_seconds_sum", *key] > before.get(("http_server_request_seconds_sum", *key), 0)
     assert {route for _, route, _, _ in after if "apple" in route or "pear" in route} == set()
+
+
+async def test_each_request_has_one_line_that_names_the_template_and_not_the_path(
+    client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, logger=ACCESS_LOG):
+        for path, request_id in (("/v1/things/apple", "one"), ("/v1/none/pear", "two")):
+            await client.get(path, headers={"x-request-id": request_id})
+        await client.get("/metrics")
+
+    lines = [one for one in caplog.records if one.name == ACCESS_LOG]
+    fields = [one.args for one in lines if isinstance(one.args, Mapping)]
+    assert [{name: value for name, value in each.items() if name != "ms"} for each in fields] == [
+        {"method": "GET", "route": THING, "status": 200, "request_id": "one"},
+        {"method": "GET", "route": UNMATCHED, "status": 404, "request_id": "two"},
+    ]
+    assert all(float(str(each["ms"])) > 0 for each in fields)
+    assert lines[0].getMessage().startswith(f"GET {THING} 200 ")
 
 
 async def test_refusals_count_by_their_status(client: httpx.AsyncClient) -> None:

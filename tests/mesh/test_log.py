@@ -1,0 +1,43 @@
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+SET_UP = "import logging; from mesh import log; log.set_up('info'); log.set_up_access('door'); "
+
+
+def lines(program: str) -> list[dict[str, Any]]:
+    """What a program that has set up its log as ours do writes to its stderr, which is no terminal."""
+    done = subprocess.run([sys.executable, "-c", SET_UP + program], capture_output=True, text=True, check=True)
+    return [json.loads(line) for line in done.stderr.splitlines()]
+
+
+def test_a_line_is_json_with_its_fields_and_no_capability_or_secret_in_it() -> None:
+    extra = {"cart_id": "d8ac631c-e857-be28-e247-52cf1d459e27", "password": "hunter2", "items": 3}
+
+    [line] = lines(f"logging.getLogger('shop').warning('it happened', extra={extra!r})")
+
+    assert line.pop("timestamp").endswith("Z")
+    assert line == {
+        "event": "it happened",
+        "level": "warning",
+        "logger": "shop",
+        "cart_id": "..459e27",
+        "password": "***",
+        "items": 3,
+    }
+
+
+def test_a_line_of_a_request_looks_like_the_others() -> None:
+    fields = {"method": "GET", "route": "/v1/carts/{cart_id}", "status": 200, "ms": 1.25, "request_id": "r"}
+
+    [line] = lines(f"logging.getLogger('door').info('%(method)s', {fields!r})")
+
+    at = datetime.fromisoformat(line.pop("timestamp"))
+    assert abs((datetime.now(UTC) - at).total_seconds()) < 60
+    assert line == {"event": "request", "level": "info", "logger": "door", **fields}
+
+
+def test_lines_of_requests_are_left_out_above_their_level() -> None:
+    assert lines("logging.getLogger().setLevel('WARNING'); logging.getLogger('door').info('%(method)s', {})") == []
