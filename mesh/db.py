@@ -224,7 +224,10 @@ async def _transaction(connection: AsyncConnection) -> AsyncIterator[None]:
     try:
         yield
     except BaseException:
-        await transaction.rollback()
+        try:
+            await transaction.rollback()
+        except Exception:  # noqa: BLE001 - whatever it is, what the body raised says more
+            await connection.invalidate()
         raise
     try:
         await transaction.commit()

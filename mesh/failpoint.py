@@ -49,7 +49,7 @@ class Mode(enum.StrEnum):
     TIME_OUT = "time_out"
     # It happens twice.
     DUPLICATE = "duplicate"
-    # It happens later; a transaction holds its locks meanwhile.
+    # It happens later; a transaction holds the locks that it has taken by reading meanwhile.
     DELAY = "delay"
 
 

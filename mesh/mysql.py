@@ -4,13 +4,15 @@ The server runs the statements of a packet one after the other and stops at the 
 is an error of what it travelled with, and a COMMIT behind it never happens.
 """
 
-from collections.abc import Awaitable, Sequence
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from datetime import datetime
 from typing import Any, Self, TypeVar
 
 import aiomysql
-from pymysql import MySQLError  # type: ignore[import-untyped]
-from pymysql.constants import FIELD_TYPE  # type: ignore[import-untyped]
+from pymysql import MySQLError, OperationalError  # type: ignore[import-untyped]
+from pymysql.constants import CR, FIELD_TYPE  # type: ignore[import-untyped]
 from pymysql.converters import conversions  # type: ignore[import-untyped]
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -21,6 +23,8 @@ T = TypeVar("T")
 PACKET_BYTES = 1 << 20
 # Takes what waits along, and does nothing else.
 NOTHING = "DO 0"
+# How long a packet of several statements may take, each of which may wait for a lock.
+ANSWER_S = 30.0
 # The driver reads a time by a regular expression, fifteen times slower.
 _CONVERSIONS = {**conversions, FIELD_TYPE.DATETIME: datetime.fromisoformat}
 
@@ -47,6 +51,9 @@ class MySqlConnection(aiomysql.Connection):  # type: ignore[misc] # it has no ty
 
     def later(self, statement: str) -> None:
         """Send the whole statement, values included, with what is sent next on this connection."""
+        if self.get_autocommit():
+            # What only reads ends without a COMMIT to take it along.
+            raise RuntimeError("a write needs a transaction")
         # The driver writes bytes into a text as surrogates.
         encoded = statement.encode(self.encoding, "surrogateescape")
         self._waiting.append(encoded)
@@ -55,21 +62,25 @@ class MySqlConnection(aiomysql.Connection):  # type: ignore[misc] # it has no ty
     async def query(self, sql: str | bytes, **options: Any) -> int:
         """As the driver's, behind what waits: the answers to that are taken from the wire, its errors raised."""
         waiting = self._taken()
-        if waiting:
-            last = sql.encode(self.encoding, "surrogateescape") if isinstance(sql, str) else sql
-            sql = b";".join([*waiting, last])
-        affected: int = await super().query(sql, **options)
-        for _ in waiting:
-            affected = await self.next_result()
+        affected: int
+        if not waiting:
+            affected = await super().query(sql, **options)
+            return affected
+        last = sql.encode(self.encoding, "surrogateescape") if isinstance(sql, str) else sql
+        async with self._answered_in_time():
+            affected = await super().query(b";".join([*waiting, last]), **options)
+            for _ in waiting:
+                affected = await self.next_result()
         return affected
 
     async def rows(self, statements: Sequence[str]) -> list[Sequence[tuple[Any, ...]]]:
         """The rows that each of these statements finds, in one trip."""
-        await self.query(";".join(statements))
-        found = [self._result.rows]
-        for _ in statements[1:]:
-            await self.next_result()
-            found.append(self._result.rows)
+        async with self._answered_in_time():
+            await self.query(";".join(statements))
+            found = [self._result.rows]
+            for _ in statements[1:]:
+                await self.next_result()
+                found.append(self._result.rows)
         return found
 
     async def commit(self) -> None:
@@ -83,6 +94,20 @@ class MySqlConnection(aiomysql.Connection):  # type: ignore[misc] # it has no ty
         """As the driver's. What waits is part of what is given up."""
         self._taken()
         await super().rollback()
+
+    @contextlib.asynccontextmanager
+    async def _answered_in_time(self) -> AsyncIterator[None]:
+        # KILL QUERY between two statements ends a packet without a word: MariaDB answers neither the next nor at all.
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                yield
+        except TimeoutError as error:
+            self.close()
+            raise OperationalError(CR.CR_SERVER_LOST, "the server did not answer a packet to its end") from error
+
+    def _close_on_cancel(self) -> None:
+        # The driver's own way leaves a reason that SQLAlchemy does not take for a connection that is gone.
+        self.close()
 
     def _taken(self) -> list[bytes]:
         waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0

@@ -1,14 +1,20 @@
+import asyncio
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import Table, bindparam, literal_column, select
-from sqlalchemy.exc import OperationalError
+from pymysql import OperationalError  # type: ignore[import-untyped]
+from sqlalchemy import Table, bindparam, func, literal_column, select
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError
 
-from mesh.db import NOW, Connection, Database, now_of
+from mesh.db import NOW, Connection, Database, now_of, open_database
 from mesh.errors import Failure, Kind
-from mesh.query import Query
-from mesh.rows import insert_rows
+from mesh.mysql import driver_of
+from mesh.query import Query, read_together
+from mesh.rows import insert_if_absent, insert_rows
+from tests.mesh.conftest import make_table
 from tests.support.faults import Faults, mysql_error
 
 HOSTILE = "'; DROP TABLE items; -- \\ \" %s :id ? \N{SNOWMAN}"
@@ -83,7 +89,7 @@ async def test_an_error_is_what_sqlalchemy_would_have_made_of_it(database: Datab
         await database.transact("read", query.values, read_only=True)
     assert caught.value.kind is Kind.UNAVAILABLE
     faults.over()
-    with pytest.raises(OperationalError, match="no_such_column"):
+    with pytest.raises(DBAPIError, match="no_such_column"):
         await database.transact("read", broken.values)
     assert await database.transact("read", query.values, read_only=True) == ["a"]
 
@@ -102,3 +108,110 @@ async def test_a_connection_that_the_server_has_ended_is_not_used_again(database
 
     assert await database.transact("read", query.values, read_only=True) == ["a"]
     assert await database.transact("who reads", own_id.values, read_only=True) != [reader]
+
+
+@pytest.fixture
+async def single(database_url: URL, items: Table) -> AsyncIterator[Database]:
+    """The database with one connection for writes and one for reads, so that the next user gets the one before."""
+    await make_table(database_url, items)
+    database = await open_database(database_url, pool_size=1)
+    yield database
+    await database.close()
+
+
+SLEEP = Query(select(func.sleep(bindparam("seconds")).label("slept")))
+
+
+async def ids(database: Database, items: Table, *, read_only: bool) -> list[str]:
+    return await database.transact("ids", Query(select(items.c.id)).values, read_only=read_only)
+
+
+@pytest.mark.parametrize("database_url", ["mariadb"], indirect=True)
+@pytest.mark.parametrize("read_only", [True, False])
+async def test_a_packet_that_is_not_answered_to_its_end_is_given_up(
+    single: Database, items: Table, monkeypatch: pytest.MonkeyPatch, *, read_only: bool
+) -> None:
+    monkeypatch.setattr("mesh.mysql.ANSWER_S", 0.1)
+
+    async def body(connection: Connection) -> None:
+        if not read_only:
+            await insert_rows(connection, items, [row("a", 1)])
+        await read_together(connection, SLEEP.asked(seconds=0), SLEEP.asked(seconds=20))
+
+    with pytest.raises(Failure, match="DATABASE_UNAVAILABLE"):
+        await single.transact("sleeps", body, read_only=read_only)
+
+    assert await ids(single, items, read_only=read_only) == []
+
+
+@pytest.mark.parametrize("database_url", ["mariadb"], indirect=True)
+async def test_writes_whose_commit_is_not_answered_are_given_up_and_made_again(
+    single: Database, items: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = 0
+
+    async def body(connection: Connection) -> None:
+        nonlocal tried
+        tried += 1
+        driver = driver_of(connection)
+        assert driver is not None
+        monkeypatch.setattr("mesh.mysql.ANSWER_S", 0.1 if tried == 1 else 10)
+        # Keyed, as all writes are: the first packet may come about after it was given up.
+        await insert_if_absent(connection, items, [row("a", 1)])
+        driver.later(f"DO SLEEP({20 if tried == 1 else 0})")
+
+    await single.transact("sleeps", body)
+
+    assert tried == 2
+    assert await ids(single, items, read_only=False) == ["a"]
+
+
+@pytest.mark.parametrize("database_url", ["mariadb"], indirect=True)
+async def test_a_transaction_whose_rollback_fails_is_not_committed_by_the_next(single: Database, items: Table) -> None:
+    async def refuse() -> None:
+        raise OperationalError(1317, "Query execution was interrupted, as injected")
+
+    async def body(connection: Connection) -> None:
+        await insert_rows(connection, items, [row("refused", 1)])
+        assert await Query(select(items.c.id)).values(connection) == ["refused"]
+        vars(driver_of(connection))["rollback"] = refuse
+        raise LookupError("changed its mind")
+
+    with pytest.raises(LookupError):
+        await single.transact("refused", body)
+    await fill(single, items, row("next", 1))
+
+    assert await ids(single, items, read_only=True) == ["next"]
+
+
+@pytest.mark.parametrize("database_url", ["mariadb"], indirect=True)
+@pytest.mark.parametrize("read_only", [True, False])
+async def test_a_cancelled_query_leaves_nothing_broken_to_the_next(
+    single: Database, items: Table, *, read_only: bool
+) -> None:
+    begun = asyncio.Event()
+
+    async def body(connection: Connection) -> None:
+        begun.set()
+        await SLEEP.rows(connection, seconds=20)
+
+    waiting = asyncio.create_task(single.transact("sleeps", body, read_only=read_only))
+    await begun.wait()
+    await asyncio.sleep(0.05)
+    # As the end of a program does it; callers who go away do not reach so far.
+    [inner] = [task for task in asyncio.all_tasks() if task.get_name() == "transact sleeps"]
+    inner.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+    assert await ids(single, items, read_only=read_only) == []
+
+
+@pytest.mark.parametrize("database_url", ["mariadb"], indirect=True)
+async def test_what_only_reads_cannot_leave_a_write_to_the_next(single: Database, items: Table) -> None:
+    with pytest.raises(RuntimeError, match="needs a transaction"):
+        await single.transact(
+            "writes", lambda connection: insert_rows(connection, items, [row("a", 1)]), read_only=True
+        )
+
+    assert await ids(single, items, read_only=True) == []
