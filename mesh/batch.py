@@ -145,7 +145,7 @@ class Batcher(Generic[T, R]):
         ends_at = self._loop.time() + self._gather_s
         seen = 0
         while seen < len(self._waiting) < self._max_items and not self._grouped:
-            if self._closing or self._loop.time() >= ends_at:
+            if self._loop.time() >= ends_at:
                 return
             seen = len(self._waiting)
             await asyncio.sleep(_QUIET_S)

@@ -23,7 +23,7 @@ T = TypeVar("T")
 PACKET_BYTES = 1 << 20
 # Takes what waits along, and does nothing else.
 NOTHING = "DO 0"
-# How long a packet of several statements may take, each of which may wait for a lock.
+# How long a packet of several statements may take, each of which may wait for a lock; and a Query, of however many.
 ANSWER_S = 30.0
 # The driver reads a time by a regular expression, fifteen times slower.
 _CONVERSIONS = {**conversions, FIELD_TYPE.DATETIME: datetime.fromisoformat}

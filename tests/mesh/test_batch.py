@@ -103,7 +103,8 @@ async def test_who_comes_as_a_batch_has_gathered_already(make: Make) -> None:
 async def test_gathering_ends_with_its_time_though_more_keep_coming(make: Make) -> None:
     recorder = Recorder()
     recorder.open.set()
-    batcher = make(recorder.flush, gather_s=0.005)
+    # Neither too many for a batch nor quiet for a moment: only the time can end it.
+    batcher = make(recorder.flush, gather_s=0.005, max_items=1_000_000, max_waiting=1_000_000)
     await asyncio.gather(*submit(batcher, *range(10)))
 
     tasks: list[asyncio.Task[Any]] = []
@@ -115,13 +116,14 @@ async def test_gathering_ends_with_its_time_though_more_keep_coming(make: Make) 
     assert sum(map(len, recorder.batches)) == 10 + len(tasks)
 
 
-async def test_a_batcher_that_closes_gathers_no_more(make: Make) -> None:
+async def test_a_batcher_that_closes_while_it_gathers_answers_who_waits(make: Make) -> None:
     recorder = Recorder()
     batcher = gathering(recorder, make)
     await asyncio.gather(*submit(batcher, 1, 2))
 
     [last] = submit(batcher, 3)
     await settled()
+    assert recorder.batches == [[1, 2]]
     await batcher.close()
 
     assert await last == "done 3"

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from pymysql import OperationalError  # type: ignore[import-untyped]
-from sqlalchemy import Table, bindparam, func, literal_column, select
+from sqlalchemy import Table, bindparam, column, func, literal_column, select, table
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
@@ -120,6 +120,11 @@ async def single(database_url: URL, items: Table) -> AsyncIterator[Database]:
 
 
 SLEEP = Query(select(func.sleep(bindparam("seconds")).label("slept")))
+PROCESSES = table("PROCESSLIST", column("ID"), column("DB"), column("STATE"), schema="information_schema")
+# Who sleeps in the database at hand, as the server tells.
+SLEEPING = Query(
+    select(PROCESSES.c.ID).where(PROCESSES.c.STATE == "User sleep", literal_column("DATABASE()") == PROCESSES.c.DB)
+)
 
 
 async def ids(database: Database, items: Table, *, read_only: bool) -> list[str]:
@@ -189,15 +194,12 @@ async def test_a_transaction_whose_rollback_fails_is_not_committed_by_the_next(s
 async def test_a_cancelled_query_leaves_nothing_broken_to_the_next(
     single: Database, items: Table, *, read_only: bool
 ) -> None:
-    begun = asyncio.Event()
-
     async def body(connection: Connection) -> None:
-        begun.set()
         await SLEEP.rows(connection, seconds=20)
 
     waiting = asyncio.create_task(single.transact("sleeps", body, read_only=read_only))
-    await begun.wait()
-    await asyncio.sleep(0.05)
+    while not await single.transact("who sleeps", SLEEPING.values, read_only=not read_only):
+        pass  # Not at the server yet.
     # As the end of a program does it; callers who go away do not reach so far.
     [inner] = [task for task in asyncio.all_tasks() if task.get_name() == "transact sleeps"]
     inner.cancel()
