@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from cart_service.domain import AddItem, Books, Cart, Command, Line, Outcome, SetItemQuantity, Settle, decide
 from cart_service.tables import cart_items, cart_requests, carts, settlements
 from mesh.db import BY_PRIMARY_KEY, NOW, now, now_of
+from mesh.moment import fix_moment
 from mesh.query import Query, read_together
 from mesh.rows import delete_rows, insert_if_absent, insert_rows, upsert
 
@@ -93,7 +94,7 @@ async def _create(connection: AsyncConnection, commands: Sequence[Command]) -> N
     # Only a row can be locked, so a cart's row is there before it is decided what the cart holds.
     creating = {c.cart_id for c in commands if isinstance(c, AddItem | SetItemQuantity) and c.may_create}
     if creating:
-        at = await now(connection)
+        at = (await fix_moment(connection)).plus()
         blank = {"customer_id": "", "version": 0, "create_time": at, "update_time": at}
         await insert_if_absent(connection, carts, [{"cart_id": cart_id, **blank} for cart_id in sorted(creating)])
 

@@ -12,8 +12,9 @@ from checkout_service import saga_store, store
 from checkout_service.domain import GUEST, CartView, Order, OrderState, PlaceOrder, Quote
 from checkout_service.saga import Course, Saga, SagaState
 from checkout_service.store import Claim
-from mesh.db import Connection, Database, now
+from mesh.db import Connection, Database
 from mesh.errors import Failure, Kind
+from mesh.moment import Moment, fix_moment
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +52,11 @@ async def place_orders(
         nonlocal at
         repeated = at is not None
         # A repetition after a lost COMMIT must come to the same rows, so the time is taken once.
-        at = at or await now(connection)
+        moment = Moment(at) if at else await fix_moment(connection)
         first = {wish.request.key: wish for wish in reversed(wishes)}
         keys = {key: (wish.order_id, wish.request.fingerprint) for key, wish in first.items()}
-        standing, claims = await store.take_keys(connection, keys, [wish.request.cart_id for wish in wishes], at)
+        cart_ids = [wish.request.cart_id for wish in wishes]
+        standing, claims, at = await store.take_keys(connection, keys, cart_ids, moment)
         ours = [wish for wish in wishes if standing[wish.request.key] == wish.order_id]
         # What a lost COMMIT did write may have moved on since, and even ended: it is not judged again.
         written = await _written(connection, ours) if repeated else {}

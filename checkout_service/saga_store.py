@@ -26,7 +26,7 @@ from checkout_service.tables import (
     sagas,
 )
 from mesh.db import BY_PRIMARY_KEY, NOW, now_of
-from mesh.errors import Failure, Kind, PoisonError
+from mesh.errors import Failure, Kind
 from mesh.query import Query
 from mesh.rows import insert_if_absent, set_alike, set_alike_where, set_by_key
 
@@ -205,8 +205,7 @@ async def _set_states(connection: AsyncConnection, changes: Sequence[Sequence[Or
         # That each later change is legal was seen when it was made; what stands is only seen here.
         values = {"state": state, "reason": reason, "sequence": sequence, "update_time": at, "updated_by": by}
         lawful = {"state": sorted(sources_of(first_state))}
-        if await set_alike_where(connection, orders.c.order_id, order_ids, values, lawful) != len(order_ids):
-            raise PoisonError(f"an order was not where it may become {first_state}")
+        await set_alike_where(connection, orders.c.order_id, order_ids, values, lawful)
 
 
 async def _set_available(connection: AsyncConnection, order: Order) -> None:

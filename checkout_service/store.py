@@ -23,6 +23,7 @@ from checkout_service.domain import (
 from checkout_service.saga import Saga
 from checkout_service.tables import answers, cart_claims, invoices, order_events, order_keys, order_lines, orders, sagas
 from mesh.db import BY_PRIMARY_KEY
+from mesh.moment import Moment
 from mesh.query import Query, read_together
 from mesh.rows import insert_if_absent, upsert
 
@@ -81,13 +82,14 @@ async def read_keys(connection: AsyncConnection, key_ids: Sequence[str]) -> dict
 
 
 async def take_keys(
-    connection: AsyncConnection, keys: Mapping[str, tuple[str, str]], cart_ids: Sequence[str], at: datetime
-) -> tuple[dict[str, str], dict[str, Claim]]:
+    connection: AsyncConnection, keys: Mapping[str, tuple[str, str]], cart_ids: Sequence[str], moment: Moment
+) -> tuple[dict[str, str], dict[str, Claim], datetime]:
     """Claim keys for orders: key_id -> (order_id, fingerprint), and lock the claims of their carts.
 
-    Answers whose order stands under each key now, and the claims by cart; what is not there yet is made. In the order
-    of their ids, keys before claims.
+    Answers whose order stands under each key now, the claims by cart, and the moment; what is not there yet is made. In
+    the order of their ids, keys before claims.
     """
+    at = moment.plus()
     key_rows = [
         {"key_id": key_id, "order_id": order_id, "fingerprint": fingerprint, "create_time": at}
         for key_id, (order_id, fingerprint) in sorted(keys.items())
@@ -98,14 +100,16 @@ async def take_keys(
     ]
     await insert_if_absent(connection, order_keys, key_rows)
     await insert_if_absent(connection, cart_claims, claim_rows)
-    standing, locked = await read_together(
+    standing, locked, clock = await read_together(
         connection,
         _STANDING_KEYS.asked(key_ids=sorted(keys)),
         _LOCKED_CLAIMS.asked(cart_ids=sorted(set(cart_ids))),
+        moment.asked(),
     )
     return (
         {row.key_id: row.order_id for row in standing},
         {row.cart_id: Claim(row.cart_id, row.order_id, row.ordered_version) for row in locked},
+        moment.told(clock),
     )
 
 

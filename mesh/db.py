@@ -348,5 +348,6 @@ def _is_away(error: DBAPIError) -> bool:
 
 
 def _refuses_data(error: DBAPIError) -> bool:
-    # 4025: MariaDB's CHECK; 3819: MySQL's. PyMySQL files both under OperationalError.
-    return _number(error) in {4025, 3819}
+    # 4025: MariaDB's CHECK; 3819: MySQL's. 1242: a row was not as it should be (see mesh.rows). PyMySQL files them under
+    # OperationalError.
+    return _number(error) in {4025, 3819, 1242}

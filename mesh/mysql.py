@@ -7,7 +7,8 @@ is an error of what it travelled with, and a COMMIT behind it never happens.
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Sequence
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, Self, TypeVar
 
 import aiomysql
@@ -23,10 +24,23 @@ T = TypeVar("T")
 PACKET_BYTES = 1 << 20
 # Takes what waits along, and does nothing else.
 NOTHING = "DO 0"
+# The clock of a transaction: a variable of its session (see mesh.moment).
+MOMENT = "@moment"
+FIX_MOMENT = f"SET {MOMENT} = UTC_TIMESTAMP(6)"
 # How long a packet of several statements may take, each of which may wait for a lock; and a Query, of however many.
 ANSWER_S = 30.0
 # The driver reads a time by a regular expression, fifteen times slower.
 _CONVERSIONS = {**conversions, FIELD_TYPE.DATETIME: datetime.fromisoformat}
+
+
+@dataclass(frozen=True, slots=True)
+class FromMoment:
+    """So long after the transaction's moment: what a row may have as a time."""
+
+    later: timedelta
+
+    def __str__(self) -> str:
+        return f"{MOMENT} + INTERVAL {self.later // timedelta(microseconds=1)} MICROSECOND"
 
 
 class MySqlConnection(aiomysql.Connection):  # type: ignore[misc] # it has no types
@@ -48,6 +62,13 @@ class MySqlConnection(aiomysql.Connection):  # type: ignore[misc] # it has no ty
     def waiting_bytes(self) -> int:
         """How much waits. Beyond PACKET_BYTES something is to be sent."""
         return self._waiting_bytes
+
+    def escape(self, obj: Any) -> str:
+        """A value as the text of a statement has it."""
+        if isinstance(obj, FromMoment):
+            return str(obj)
+        escaped: str = super().escape(obj)
+        return escaped
 
     def later(self, statement: str) -> None:
         """Send the whole statement, values included, with what is sent next on this connection."""

@@ -60,7 +60,7 @@ class Asked(NamedTuple):
 async def read_together(connection: AsyncConnection, *asked: Asked) -> list[Sequence[Any]]:
     """The rows of several queries, which are run in this order; on MySQL in one trip."""
     driver = driver_of(connection)
-    if driver is None:
+    if driver is None or not asked:
         return [await query.on_sqlite(connection, parameters) for query, parameters in asked]
     texts = [query.on_mysql.text(driver, parameters) for query, parameters in asked]
     found = await past_sqlalchemy(connection, driver.rows(texts))

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Column, Insert, Table, func, insert
+from sqlalchemy import Column, Insert, Table, func, insert, text
 from sqlalchemy.dialects import mysql, sqlite
 from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mesh.db import BY_PRIMARY_KEY, Utc
-from mesh.mysql import NOTHING, PACKET_BYTES, MySqlConnection, driver_of, past_sqlalchemy
+from mesh.errors import PoisonError
+from mesh.mysql import NOTHING, PACKET_BYTES, FromMoment, MySqlConnection, driver_of
 
 # Takes a value as code has it to the driver's; None where they are the same.
 _Convert = Callable[[Any], Any] | None
@@ -25,6 +26,9 @@ _Row = Mapping[str, Any]
 _Clash = tuple[str, ...] | None
 # SQLite takes 32766 parameters.
 _KEYS_AT_ONCE = 10_000
+# Fails (see mesh.db) unless the statement before it met so many rows.
+_ALL_MET = "SET @met = IF(ROW_COUNT() = %s, 0, (SELECT 0 UNION SELECT 1))"
+_CHANGES = text("SELECT changes()")
 _MARKS = {"qmark": "?", "format": "%s"}
 
 
@@ -91,13 +95,17 @@ async def set_alike_where(
     keys: Sequence[str],
     values: _Row,
     where: Mapping[str, Sequence[str]],
-) -> int:
-    """As `set_alike`, of rows that are as they should be: column -> what it may be. Answers at once how many it met."""
+) -> None:
+    """As `set_alike`, of rows that must be as they should be: column -> what it may be.
+
+    When one of them is not, the transaction ends in a PoisonError, at its COMMIT at the latest.
+    """
     statement, parameters = _set_alike(connection.dialect, key, keys, values, where)
-    driver = driver_of(connection)
-    if driver is None:
-        return (await connection.exec_driver_sql(statement, parameters)).rowcount
-    return await past_sqlalchemy(connection, driver.query(statement % tuple(map(driver.escape, parameters))))
+    await _send(connection, statement, parameters)
+    if driver_of(connection) is not None:
+        await _send(connection, _ALL_MET, (len(set(keys)),))
+    elif await connection.scalar(_CHANGES) != len(set(keys)):
+        raise PoisonError(f"rows of {key.table.name} are not as they should be")
 
 
 async def add_alike(
@@ -231,9 +239,9 @@ def _converted(column: Column[Any], dialect: Dialect, value: Any) -> Any:
     return convert(value) if convert else value
 
 
-def _utc_text(value: datetime | None) -> str | None:
-    if value is None:
-        return None
+def _utc_text(value: datetime | FromMoment | None) -> str | FromMoment | None:
+    if value is None or isinstance(value, FromMoment):
+        return value
     if value.tzinfo is not UTC:
         if value.tzinfo is None:
             raise ValueError("a stored time must be aware")

@@ -1,6 +1,6 @@
 """The use cases of InventoryService that are about reservations."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 
@@ -13,6 +13,7 @@ from inventory_service.domain.reservation import (
     Request,
     Reservation,
     Reserve,
+    State,
     not_found,
 )
 from inventory_service.store import Connection
@@ -29,6 +30,8 @@ EXPIRE_AT_ONCE = 100
 # What has ended is forgotten after so long, a few at a time. Why that is long enough: docs/adr/0008.
 ENDED_KEPT = timedelta(days=7)
 FORGET_AT_ONCE = 250
+# Reservations whose SKUs are remembered.
+_KNOWN_AT_MOST = 10_000
 
 
 class HoldsExpiredError(Exception):
@@ -49,6 +52,8 @@ class ReservationService:
     def __init__(self, database: Database, *, clock: Clock) -> None:
         self._database = database
         self._clock = clock
+        # The SKUs of reservations, for those who come back to them. They never change.
+        self._known: dict[str, Collection[str]] = {}
         self._settling: Batcher[Request, Outcome] = Batcher("settle reservations", self._settle, gather_s=GATHER_S)
 
     async def close(self) -> None:
@@ -120,20 +125,40 @@ class ReservationService:
         return outcome
 
     async def _settle(self, requests: Sequence[Request]) -> list[Outcome]:
-        body = partial(_settle, requests=requests, draw_attempt=self._clock.uuid7)
+        ids = {request.reservation_id for request in requests}
+        known = {key: self._known[key] for key in ids & self._known.keys()}
+        body = partial(_settle, requests=requests, draw_attempt=self._clock.uuid7, known=known)
         while True:
             try:
-                return await self._database.transact("settle reservations", body)
+                outcomes = await self._database.transact("settle reservations", body)
+                self._remember(outcomes)
+                return outcomes
+            except store.UnforeseenError as error:
+                known |= error.known
             except HoldsExpiredError as error:
                 # In a transaction of its own, because reservations are locked before stock. Every round gives back
                 # what it finds, so there is an end to them.
                 await self.expire(skus=error.skus)
 
+    def _remember(self, outcomes: Sequence[Outcome]) -> None:
+        for outcome in outcomes:
+            if isinstance(outcome, Failed):
+                continue
+            self._known.pop(outcome.reservation_id, None)
+            if outcome.state is State.HELD:
+                self._known[outcome.reservation_id] = store.skus_of(outcome)
+        while len(self._known) > _KNOWN_AT_MOST:
+            del self._known[next(iter(self._known))]
+
 
 async def _settle(
-    connection: Connection, *, requests: Sequence[Request], draw_attempt: Callable[[], str]
+    connection: Connection,
+    *,
+    requests: Sequence[Request],
+    draw_attempt: Callable[[], str],
+    known: Mapping[str, Collection[str]],
 ) -> list[Outcome]:
-    opened = await store.open_book(connection, requests, attempt=draw_attempt())
+    opened = await store.open_book(connection, requests, attempt=draw_attempt(), known=known)
     outcomes = [opened.book.apply(request) for request in requests]
     if opened.book.short and await store.has_expired(connection, opened.book.short):
         raise HoldsExpiredError(opened.book.short)

@@ -11,9 +11,10 @@ from sqlalchemy import Select, bindparam, delete, select
 from inventory_service.domain.book import Book, hold, tombstone
 from inventory_service.domain.reservation import ENDED, FORGOTTEN, Line, Release, Request, Reservation, Reserve, State
 from inventory_service.store import Connection
-from inventory_service.store.stock import add_stock, insert_movements, lock_shelves
+from inventory_service.store.stock import add_stock, ask_shelves, insert_movements, lock_shelves, shelves_of
 from inventory_service.tables import reservation_lines, reservations
 from mesh.db import BY_PRIMARY_KEY, NOW, db_now, now, now_of
+from mesh.moment import Moment, fix_moment
 from mesh.query import Query, read_together
 from mesh.rows import insert_if_absent, insert_rows, set_alike
 
@@ -53,6 +54,14 @@ class OpenBook:
     claimed: frozenset[str] = frozenset()
 
 
+class UnforeseenError(Exception):
+    """A reservation that stands has other SKUs than its request let expect: begin anew, with these known."""
+
+    def __init__(self, standing: Mapping[str, Reservation]) -> None:
+        super().__init__(f"SKUs of {len(standing)} reservations")
+        self.known = {key: skus_of(reservation) for key, reservation in standing.items()}
+
+
 async def read_reservation(connection: Connection, reservation_id: str) -> Reservation | None:
     """A reservation with its lines, or None."""
     ids = [reservation_id]
@@ -60,25 +69,43 @@ async def read_reservation(connection: Connection, reservation_id: str) -> Reser
     return found.get(reservation_id)
 
 
-async def open_book(connection: Connection, requests: Sequence[Request], *, attempt: str) -> OpenBook:
+async def open_book(
+    connection: Connection, requests: Sequence[Request], *, attempt: str, known: Mapping[str, Collection[str]]
+) -> OpenBook:
     """Lock every reservation and SKU that the requests name.
 
     Every id is inserted unless it is there, in byte order, which locks its row in either case: so that the very first
     request for an id excludes all others for it. Requests that all need a reservation which is there insert nothing.
-    `attempt` is drawn anew for each run of a transaction.
+    `attempt` is drawn anew for each run of a transaction. `known` tells the SKUs of reservations: what is known of all
+    that are named saves a trip. Raises UnforeseenError when a reservation that stands has others.
     """
     ids = sorted({request.reservation_id for request in requests})
-    placeholders: dict[str, Reservation] = {}
-    at: datetime | None = None
+    # The first request for an id is the likely one to stand, so that what is inserted need not be updated.
+    first = {request.reservation_id: request for request in reversed(requests)}
+    moment = None
     if any(isinstance(request, Reserve | Release) for request in requests):
-        at = await now(connection)
-        placeholders = _placeholders(requests, at)
-        await insert_if_absent(connection, reservations, [_values(placeholders[key], attempt) for key in ids])
-    rows, lines = await read_together(connection, _LOCKED_OF_OTHERS.asked(ids=ids, ours=attempt), _LINES.asked(ids=ids))
-    at = at or await now_of(connection, rows)
+        moment = await fix_moment(connection)
+        await insert_if_absent(connection, reservations, [_placeholder_row(first[key], moment, attempt) for key in ids])
+    foreseen = all(isinstance(request, Reserve) or request.reservation_id in known for request in requests)
+    skus = {line.sku for request in requests if isinstance(request, Reserve) for line in request.lines}
+    skus.update(sku for key in ids for sku in known.get(key, ()))
+    rows, lines, *found = await read_together(
+        connection,
+        _LOCKED_OF_OTHERS.asked(ids=ids, ours=attempt),
+        _LINES.asked(ids=ids),
+        *(ask_shelves(skus) if foreseen else ()),
+        *((moment.asked(),) if moment else ()),
+    )
+    at = moment.told(found.pop()) if moment else await now_of(connection, rows)
     standing = _reservations(rows, lines)
-    asked = {line.sku for request in requests if isinstance(request, Reserve) for line in request.lines}
-    shelves = await lock_shelves(connection, asked | _skus(standing))
+    if not foreseen:
+        shelves = await lock_shelves(connection, skus | _skus(standing))
+    elif _skus(standing) <= skus:
+        shelves = shelves_of(found)
+    else:
+        # To lock them now would be to lock them in another order than others do.
+        raise UnforeseenError(standing)
+    placeholders = {key: _placeholder(first[key], at) for key in ids} if moment else {}
     claimed = placeholders.keys() - standing.keys()
     book = Book(now=at, reservations=standing, shelves=shelves)
     return OpenBook(book, rows={**placeholders, **standing}, claimed=frozenset(claimed))
@@ -182,31 +209,31 @@ def _expired(limit: int, skus: Collection[str]) -> Select[tuple[str]]:
     return statement.where(of_skus.exists())
 
 
-def _placeholders(requests: Sequence[Request], at: datetime) -> dict[str, Reservation]:
-    # The first request for an id is the likely one to stand, so that what is inserted need not be updated.
-    first = {request.reservation_id: request for request in reversed(requests)}
-    return {reservation_id: _placeholder(request, at) for reservation_id, request in first.items()}
-
-
 def _placeholder(request: Request, at: datetime) -> Reservation:
     return hold(request, at) if isinstance(request, Reserve) else tombstone(request, at)
 
 
-def _skus(standing: Mapping[str, Reservation]) -> set[str]:
-    return {line.sku for reservation in standing.values() for line in reservation.lines}
-
-
-def _values(reservation: Reservation, attempt: str) -> dict[str, object]:
+def _placeholder_row(request: Request, moment: Moment, attempt: str) -> dict[str, object]:
+    # What `_placeholder` makes, while the time is not known yet.
+    reserve = isinstance(request, Reserve)
     return {
-        "reservation_id": reservation.reservation_id,
-        "state": reservation.state.value,
-        "epoch": reservation.epoch,
-        "expire_time": reservation.expire_time,
-        "create_time": reservation.create_time,
+        "reservation_id": request.reservation_id,
+        "state": (State.HELD if reserve else State.RELEASED).value,
+        "epoch": request.epoch,
+        "expire_time": moment.plus(timedelta(seconds=request.ttl_s)) if isinstance(request, Reserve) else None,
+        "create_time": moment.plus(),
         "attempt": attempt,
-        # A placeholder is of this moment.
-        "end_time": _end_time(reservation, reservation.create_time),
+        "end_time": None if reserve else moment.plus(),
     }
+
+
+def skus_of(reservation: Reservation) -> tuple[str, ...]:
+    """What it is about."""
+    return tuple(line.sku for line in reservation.lines)
+
+
+def _skus(standing: Mapping[str, Reservation]) -> set[str]:
+    return {sku for reservation in standing.values() for sku in skus_of(reservation)}
 
 
 def _end_time(reservation: Reservation, at: datetime) -> datetime | None:

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
+from typing import Any
 
 from sqlalchemy import ColumnElement, Row, and_, bindparam, delete, or_, select
 
@@ -11,7 +12,7 @@ from inventory_service.domain.stock import Movement, Shelf, Stock
 from inventory_service.store import Connection
 from inventory_service.tables import movements, products, stock
 from mesh.db import BY_PRIMARY_KEY
-from mesh.query import Query
+from mesh.query import Asked, Query, read_together
 from mesh.rows import add_alike, insert_if_absent, insert_rows
 
 # MariaDB turns a list of 1,000 and more into a join, which would read, and lock, in an order of its own.
@@ -38,11 +39,19 @@ async def read_stock(connection: Connection, skus: Sequence[str]) -> dict[str, S
 
 async def lock_shelves(connection: Connection, skus: Iterable[str]) -> dict[str, Shelf]:
     """Lock the stock of those SKUs that exist, in byte order, and read it."""
-    shelves = {}
-    for keys in _in_parts(sorted(skus)):
-        for row in await _LOCKED.rows(connection, skus=keys):
-            shelves[row.sku] = Shelf(row.on_hand, row.held, retired=row.retire_time is not None)
-    return shelves
+    return shelves_of(await read_together(connection, *ask_shelves(skus)))
+
+
+def ask_shelves(skus: Iterable[str]) -> list[Asked]:
+    """The queries of `lock_shelves`, to be read together with others; `shelves_of` makes sense of their rows."""
+    return [_LOCKED.asked(skus=keys) for keys in _in_parts(sorted(skus))]
+
+
+def shelves_of(found: Iterable[Sequence[Any]]) -> dict[str, Shelf]:
+    """The shelves by SKU."""
+    return {
+        row.sku: Shelf(row.on_hand, row.held, retired=row.retire_time is not None) for rows in found for row in rows
+    }
 
 
 async def add_stock(

@@ -95,22 +95,43 @@ async def test_set_alike_changes_every_row_in_the_same_way(database: Database, i
     assert await stored(database, items) == {"a": {**rows[0], **values}, "b": {**rows[1], **values}, "c": rows[2]}
 
 
-async def test_set_alike_where_changes_those_that_are_what_they_may_be_and_counts_them(
-    database: Database, items: Table
+async def test_set_alike_where_changes_rows_that_are_what_they_may_be(database: Database, items: Table) -> None:
+    await fill(database, items)
+    only_open = {"note": ["open", "ajar"]}
+
+    async def body(connection: Connection) -> None:
+        # What is met counts, whether it changes or not.
+        for _ in range(2):
+            await set_alike_where(connection, items.c.id, ["c", "a", "a"], {"amount": 2}, only_open)
+
+    await database.transact("set", body)
+
+    assert await amounts(database, items) == {"a": 2, "b": 1, "c": 2}
+
+
+@pytest.mark.parametrize("wrong", ["b", "ghost"])
+async def test_set_alike_where_changes_nothing_if_one_is_not_what_it_may_be(
+    database: Database, items: Table, wrong: str
 ) -> None:
+    await fill(database, items)
+
+    async def body(connection: Connection) -> None:
+        await set_alike_where(connection, items.c.id, ["a"], {"amount": 3}, {"note": ["open"]})
+        await set_alike_where(connection, items.c.id, ["a", wrong], {"amount": 2}, {"note": ["open"]})
+
+    with pytest.raises(PoisonError):
+        await database.transact("set", body)
+
+    assert await amounts(database, items) == {"a": 1, "b": 1, "c": 1}
+
+
+async def fill(database: Database, items: Table) -> None:
     rows = [row("a", 1, "open"), row("b", 1, "shut"), row("c", 1, "open")]
     await database.transact("first", lambda connection: insert_rows(connection, items, rows))
 
-    async def body(connection: Connection) -> list[int]:
-        only_open = {"note": ["open", "ajar"]}
-        return [
-            await set_alike_where(connection, items.c.id, ["b", "a", "ghost"], {"amount": 2}, only_open),
-            # What is met counts, whether it changes or not.
-            await set_alike_where(connection, items.c.id, ["a"], {"amount": 2}, only_open),
-        ]
 
-    assert await database.transact("set", body) == [1, 1]
-    assert {name: each["amount"] for name, each in (await stored(database, items)).items()} == {"a": 2, "b": 1, "c": 1}
+async def amounts(database: Database, items: Table) -> dict[str, int]:
+    return {name: each["amount"] for name, each in (await stored(database, items)).items()}
 
 
 async def test_add_alike_adds_to_what_stands(database: Database, items: Table) -> None:
