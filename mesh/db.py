@@ -27,6 +27,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 from mesh.clock import SYSTEM_CLOCK, Clock
 from mesh.errors import PoisonError, unavailable
 from mesh.failpoint import FailpointError, Failpoints
+from mesh.kept import KeptConnections
 from mesh.mysql import MySqlConnection
 from mesh.query import Query
 
@@ -41,6 +42,9 @@ _TRANSIENT = {1213, 1205, 1020, 1047, 1040, 1053, 1927, 2002, 2003, 2006, 2013, 
 _AWAY = {1290, 1836, 1021, 1114, 1044, 1045, 1049, 1146, 3100}
 _SQLITE_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _SQLITE_AWAY = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
+# How `set_alike_where` of mesh.rows fails on MySQL: a subquery there has more than one row.
+_NOT_AS_THEY_SHOULD_BE = 1242
+NOT_AS_THEY_SHOULD_BE = "rows are not as they should be"
 _ATTEMPTS = 4
 POOL_SIZE = 10
 # How long a transaction waits for a connection.
@@ -140,8 +144,10 @@ class Database:
         self._clock = clock
         self._failpoints = failpoints
         self._embedded = engine.dialect.name == "sqlite"
+        self._kept = KeptConnections(self._engine, clock)
+        self._kept_reads = KeptConnections(self._reads, clock)
         # SQLite has one writer; queueing here is fair and cheaper than spinning on its lock.
-        self._writer = asyncio.Lock() if self._embedded else contextlib.nullcontext()
+        self._writer = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
 
     @property
@@ -164,8 +170,10 @@ class Database:
     async def close(self) -> None:
         """Wait for the transactions under way, then close every connection."""
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._engine.dispose()
-        await self._reads.dispose()
+        for kept in (self._kept, self._kept_reads):
+            await kept.close()
+        for engine in (self._engine, self._reads):
+            await engine.dispose()
 
     async def _repeat(self, name: str, body: Transaction[T], *, read_only: bool) -> T:
         for attempt in range(_ATTEMPTS):
@@ -176,6 +184,8 @@ class Database:
             except (IntegrityError, DataError) as error:
                 raise PoisonError(str(error.orig)) from error
             except (OperationalError, InterfaceError, ProgrammingError) as error:
+                if _number(error) == _NOT_AS_THEY_SHOULD_BE:
+                    raise PoisonError(NOT_AS_THEY_SHOULD_BE) from error
                 if _refuses_data(error):
                     raise PoisonError(str(error.orig)) from error
                 if _is_away(error) or attempt == _ATTEMPTS - 1:
@@ -188,13 +198,23 @@ class Database:
         raise AssertionError("unreachable")
 
     async def _once(self, body: Transaction[T], *, read_only: bool) -> T:
-        if read_only:
-            async with _slot(self._read_slots), self._reads.connect() as connection:
-                if self._embedded:
-                    await connection.execution_options(mesh_read_only=True)
+        if self._embedded:
+            async with self._embedded_transaction(read_only=read_only) as connection:
                 return await body(connection)
-        async with self._writer, _slot(self._slots), self._engine.connect() as connection, _transaction(connection):
+        if read_only and self._reads is not self._engine:
+            async with _slot(self._read_slots), self._kept_reads.reading() as connection:
+                return await body(connection)
+        async with _slot(self._slots), self._kept.transaction() as connection:
             return await body(connection)
+
+    @contextlib.asynccontextmanager
+    async def _embedded_transaction(self, *, read_only: bool) -> AsyncIterator[AsyncConnection]:
+        if read_only:
+            async with _slot(self._slots), self._engine.connect() as connection:
+                yield await connection.execution_options(mesh_read_only=True)
+        else:
+            async with self._writer, _slot(self._slots), self._engine.connect() as connection, _transaction(connection):
+                yield connection
 
     async def _struck(self, failpoints: Failpoints, name: str, body: Transaction[T], *, read_only: bool) -> T:
         strike = failpoints.hit(f"transact.{name}")
@@ -348,6 +368,5 @@ def _is_away(error: DBAPIError) -> bool:
 
 
 def _refuses_data(error: DBAPIError) -> bool:
-    # 4025: MariaDB's CHECK; 3819: MySQL's. 1242: a row was not as it should be (see mesh.rows). PyMySQL files them under
-    # OperationalError.
-    return _number(error) in {4025, 3819, 1242}
+    # 4025: MariaDB's CHECK; 3819: MySQL's. PyMySQL files both under OperationalError.
+    return _number(error) in {4025, 3819}

@@ -6,17 +6,18 @@ is an error of what it travelled with, and a COMMIT behind it never happens.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Self, TypeVar
 
-import aiomysql
-from pymysql import MySQLError, OperationalError  # type: ignore[import-untyped]
-from pymysql.constants import CR, FIELD_TYPE  # type: ignore[import-untyped]
+from pymysql import MySQLError  # type: ignore[import-untyped]
+from pymysql.constants import FIELD_TYPE  # type: ignore[import-untyped]
 from pymysql.converters import conversions  # type: ignore[import-untyped]
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
+
+from mesh.mysql_wire import BufferedConnection
 
 T = TypeVar("T")
 
@@ -43,7 +44,7 @@ class FromMoment:
         return f"{MOMENT} + INTERVAL {self.later // timedelta(microseconds=1)} MICROSECOND"
 
 
-class MySqlConnection(aiomysql.Connection):  # type: ignore[misc] # it has no types
+class MySqlConnection(BufferedConnection):
     """A connection of the driver, with writes that wait."""
 
     def __init__(self, **options: Any) -> None:
@@ -88,7 +89,7 @@ class MySqlConnection(aiomysql.Connection):  # type: ignore[misc] # it has no ty
             affected = await super().query(sql, **options)
             return affected
         last = sql.encode(self.encoding, "surrogateescape") if isinstance(sql, str) else sql
-        async with self._answered_in_time():
+        with self._answered_in_time():
             affected = await super().query(b";".join([*waiting, last]), **options)
             for _ in waiting:
                 affected = await self.next_result()
@@ -96,7 +97,7 @@ class MySqlConnection(aiomysql.Connection):  # type: ignore[misc] # it has no ty
 
     async def rows(self, statements: Sequence[str]) -> list[Sequence[tuple[Any, ...]]]:
         """The rows that each of these statements finds, in one trip."""
-        async with self._answered_in_time():
+        with self._answered_in_time():
             await self.query(";".join(statements))
             found = [self._result.rows]
             for _ in statements[1:]:
@@ -106,25 +107,22 @@ class MySqlConnection(aiomysql.Connection):  # type: ignore[misc] # it has no ty
 
     async def commit(self) -> None:
         """As the driver's, behind what waits and in the same packet."""
-        if self._waiting:
-            await self.query("COMMIT")
-        else:
-            await super().commit()
+        await self.query("COMMIT")
 
     async def rollback(self) -> None:
         """As the driver's. What waits is part of what is given up."""
         self._taken()
         await super().rollback()
 
-    @contextlib.asynccontextmanager
-    async def _answered_in_time(self) -> AsyncIterator[None]:
-        # KILL QUERY between two statements ends a packet without a word: MariaDB answers neither the next nor at all.
+    @contextlib.contextmanager
+    def _answered_in_time(self) -> Iterator[None]:
+        # KILL QUERY between two statements ends a packet without a word: MariaDB answers neither the next nor at all. A
+        # connection that is closed is lost to whoever waits for its answer.
+        end = asyncio.get_running_loop().call_later(ANSWER_S, self.close)
         try:
-            async with asyncio.timeout(ANSWER_S):
-                yield
-        except TimeoutError as error:
-            self.close()
-            raise OperationalError(CR.CR_SERVER_LOST, "the server did not answer a packet to its end") from error
+            yield
+        finally:
+            end.cancel()
 
     def _close_on_cancel(self) -> None:
         # The driver's own way leaves a reason that SQLAlchemy does not take for a connection that is gone.

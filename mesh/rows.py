@@ -15,7 +15,7 @@ from sqlalchemy.dialects import mysql, sqlite
 from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from mesh.db import BY_PRIMARY_KEY, Utc
+from mesh.db import BY_PRIMARY_KEY, NOT_AS_THEY_SHOULD_BE, Utc
 from mesh.errors import PoisonError
 from mesh.mysql import NOTHING, PACKET_BYTES, FromMoment, MySqlConnection, driver_of
 
@@ -105,7 +105,7 @@ async def set_alike_where(
     if driver_of(connection) is not None:
         await _send(connection, _ALL_MET, (len(set(keys)),))
     elif await connection.scalar(_CHANGES) != len(set(keys)):
-        raise PoisonError(f"rows of {key.table.name} are not as they should be")
+        raise PoisonError(NOT_AS_THEY_SHOULD_BE)
 
 
 async def add_alike(

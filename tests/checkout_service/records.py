@@ -96,6 +96,8 @@ class Forgetful(Database):
 
     def __init__(self, database: Database, *, loses: int, meanwhile: Callable[[], Awaitable[object]]) -> None:
         super().__init__(database._engine, clock=SYSTEM_CLOCK)
+        # Closed with the other.
+        self._kept = self._kept_reads = database._kept
         self._loses = loses
         self._meanwhile = meanwhile
 

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from mesh.batch import Batcher
 from mesh.db import Database
+from mesh.kept import KeptConnections
 
 
 async def cancel_at(point: int, call: Coroutine[Any, Any, object]) -> bool:
@@ -62,6 +63,8 @@ def _held() -> Counter[str]:
                 held["transactions"] += len(one._tasks)
             case AsyncEngine():
                 held[f"connections of {one.url}"] += one.pool.checkedout()  # type: ignore[attr-defined]
+            case KeptConnections():
+                held[f"connections of {one._engine.url}"] -= one.idle
             case ConnectionPool():
                 held["connections to Redis"] += len(one._in_use_connections)
     return held

@@ -33,13 +33,15 @@ class Faults:
 
     def attach(self, database: Database) -> None:
         """From now on, decide on every statement of this database."""
+        database._once = partial(self._counted, database._once)  # type: ignore[method-assign]
         for engine in {database._engine.sync_engine, database._reads.sync_engine}:
-            event.listen(engine, "begin", self._begin)
             if database.dialect == "sqlite":
                 event.listen(engine, "do_execute", self._do_execute)
                 event.listen(engine, "do_executemany", self._do_executemany)
             else:
-                event.listen(engine, "checkout", self._watch)
+                event.listen(engine, "checkout", lambda made, *_: self._watch(made.driver_connection))
+        for kept in (*database._kept._idle, *database._kept_reads._idle):
+            self._watch(kept.driver)
 
     def at(self, number: int, error: Exception, *, executes: bool = False) -> None:
         """Fail the statement with this number, counted from 0 and from now, once."""
@@ -54,8 +56,9 @@ class Faults:
         """Fail nothing more, and count from 0."""
         self.statements, self.transactions, self.chosen = 0, 0, lambda _, __: False
 
-    def _begin(self, _: Any) -> None:
+    async def _counted(self, once: Callable[..., Awaitable[Any]], *body: Any, **options: Any) -> Any:
         self.transactions += 1
+        return await once(*body, **options)
 
     def _do_execute(self, cursor: Any, statement: str, parameters: Any, _: Any) -> bool:
         return self._decide(lambda: cursor.execute(statement, parameters), statement, parameters)
@@ -70,8 +73,7 @@ class Faults:
             raise self.error
         return False
 
-    def _watch(self, connection: Any, *_: object) -> None:
-        driver: MySqlConnection = connection.driver_connection
+    def _watch(self, driver: MySqlConnection) -> None:
         if "query" not in vars(driver):
             driver.query = partial(self._send, driver, driver.query)  # type: ignore[method-assign]
 
