@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import NamedTuple
 
 GUEST = "guest"
 
@@ -184,9 +185,11 @@ class PlaceOrder:
         return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """A sale, or the attempt at one. `sequence` counts its events: 1 when it is received."""
+class Order(NamedTuple):
+    """A sale, or the attempt at one. `sequence` counts its events: 1 when it is received.
+
+    A tuple, because it is copied with changes many times on its way.
+    """
 
     order_id: str
     key: str
@@ -214,8 +217,7 @@ class Order:
         """The order in its next state. Raises ValueError for an edge that the table does not have."""
         if state not in EDGES[self.state]:
             raise ValueError(f"no edge from {self.state} to {state}")
-        return replace(
-            self,
+        return self._replace(
             state=state,
             reason=reason,
             sequence=self.sequence + 1,
@@ -226,7 +228,7 @@ class Order:
 
     def with_available(self, available: Mapping[str, int]) -> "Order":
         """The order with what a refusal for want of stock saw, per SKU."""
-        return replace(self, lines=tuple(replace(line, available=available.get(line.sku)) for line in self.lines))
+        return self._replace(lines=tuple(replace(line, available=available.get(line.sku)) for line in self.lines))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import Context
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from checkout_service import gauges, lease_store, saga_store, store
@@ -400,4 +400,4 @@ def _wished(course: Course, standing: Mapping[str, Standing]) -> Course:
     stands = standing.get(course.saga.saga_id)
     if stands is None or stands.wish == course.saga.wish:
         return course
-    return Course(replace(course.saga, wish=stands.wish), course.order)
+    return Course(course.saga._replace(wish=stands.wish), course.order)

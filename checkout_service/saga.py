@@ -9,8 +9,9 @@ only goes forward, but for a capture refused for good, and for a wish to undo it
 import enum
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from checkout_service.domain import Order, OrderState
 
@@ -223,9 +224,11 @@ BEFORE_COMMIT = frozenset(state for state, row in TABLE.items() if _O.CALLED_OFF
 OWING = frozenset({_S.RETURNING, _S.REFUNDING})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Saga:
-    """The durable course of one order. `epoch` fences: whoever takes the saga over counts it up."""
+class Saga(NamedTuple):
+    """The durable course of one order. `epoch` fences: whoever takes the saga over counts it up.
+
+    A tuple, because it is copied with changes many times on its way.
+    """
 
     saga_id: str
     state: SagaState
@@ -307,8 +310,7 @@ class Patience:
     check_after: timedelta = timedelta(minutes=1)
 
 
-@dataclass(frozen=True, slots=True)
-class Course:
+class Course(NamedTuple):
     """An order and its saga, as they stand together."""
 
     saga: Saga
@@ -323,7 +325,7 @@ def advance(course: Course, report: Report, *, at: datetime, by: str, patience: 
     if report.available:
         order = order.with_available(report.available)
     if report.payment_id:
-        order = replace(order, payment_id=report.payment_id)
+        order = order._replace(payment_id=report.payment_id)
     if change is not None:
         order = order.moved(change[0], reason=change[1], at=at, by=by)
     return Course(_moved(saga, step, report, at=at, patience=patience), order)
@@ -390,8 +392,7 @@ def _moved(saga: Saga, step: Step, report: Report, *, at: datetime, patience: Pa
     attempts = saga.attempts + unknown if step.again or step.parks else 0
     # Where a payment may have been asked for, one that should not be is looked for once more.
     checked = step.state is SagaState.UNDONE and saga.state is not SagaState.RESERVING
-    return replace(
-        saga,
+    return saga._replace(
         state=step.state,
         owner=OPERATOR if step.parks else "" if rests else saga.owner,
         stuck_reason=step.parks,

@@ -5,7 +5,7 @@ is stuck has nobody to tell, so it changes hands first: a new epoch, owned by th
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from checkout_service import lease_store, log_store, saga_store
@@ -48,7 +48,7 @@ async def undo_order(desk: Desk, wish: Wish, entry: LogEntry) -> Course:
         await log_store.add_entries(connection, [entry], at)
         if course.saga.state is not SagaState.DONE:
             await saga_store.set_wish(connection, course.saga.saga_id, wish)
-            return Course(replace(course.saga, wish=wish), course.order)
+            return Course(course.saga._replace(wish=wish), course.order)
         report = Report(outcome=Outcome.CALLED_OFF)
         return await _move(connection, desk, course, standing, wish=wish, report=report, at=at, by=entry.actor)
 
@@ -113,7 +113,7 @@ async def _move(
     by: str,
 ) -> Course:
     """The saga in this coordinator's hands, one epoch on and one step further."""
-    seized = replace(course.saga, owner=desk.owner, epoch=course.saga.epoch + 1, wish=wish)
+    seized = course.saga._replace(owner=desk.owner, epoch=course.saga.epoch + 1, wish=wish)
     after = advance(Course(seized, course.order), report, at=at, by=by, patience=desk.patience)
     (lost,) = await saga_store.apply_moves(
         connection, {course.saga.saga_id: standing}, [Move(course, after)], desk.encode

@@ -6,14 +6,15 @@ is an error of what it travelled with, and a COMMIT behind it never happens.
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from types import NoneType
 from typing import Any, Self, TypeVar
 
 from pymysql import MySQLError  # type: ignore[import-untyped]
-from pymysql.constants import FIELD_TYPE  # type: ignore[import-untyped]
-from pymysql.converters import conversions  # type: ignore[import-untyped]
+from pymysql.constants import FIELD_TYPE, SERVER_STATUS  # type: ignore[import-untyped]
+from pymysql.converters import conversions, escape_string  # type: ignore[import-untyped]
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -44,6 +45,23 @@ class FromMoment:
         return f"{MOMENT} + INTERVAL {self.later // timedelta(microseconds=1)} MICROSECOND"
 
 
+def _escape_text(text: str) -> str:
+    # Ids, states, numbers as text: most of what is written has nothing to escape.
+    if "'" in text or "\\" in text or not text.isprintable():
+        return f"'{escape_string(text)}'"
+    return f"'{text}'"
+
+
+# The driver's own way is four times slower, for bytes in a text that is encoded once more besides.
+_ESCAPES: dict[type, Callable[[Any], str]] = {
+    str: _escape_text,
+    int: str,
+    NoneType: lambda _: "NULL",
+    bytes: lambda value: f"x'{value.hex()}'",
+    FromMoment: str,
+}
+
+
 class MySqlConnection(BufferedConnection):
     """A connection of the driver, with writes that wait."""
 
@@ -66,8 +84,12 @@ class MySqlConnection(BufferedConnection):
 
     def escape(self, obj: Any) -> str:
         """A value as the text of a statement has it."""
-        if isinstance(obj, FromMoment):
-            return str(obj)
+        escape = _ESCAPES.get(type(obj))
+        if escape is not None and not self.server_status & SERVER_STATUS.SERVER_STATUS_NO_BACKSLASH_ESCAPES:
+            return escape(obj)
+        if isinstance(obj, str):
+            # An enumeration's; known from now on.
+            _ESCAPES.setdefault(type(obj), _escape_text)
         escaped: str = super().escape(obj)
         return escaped
 

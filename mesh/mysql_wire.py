@@ -18,8 +18,9 @@ _HEADER = 4
 # A packet of this length is continued by the next one.
 _CONTINUED = 0xFFFFFF
 _READ_AT_ONCE = 1 << 16
-# The first byte of an answer, and of a packet behind the rows.
+# The first byte of an answer, and of the packet behind the rows, which is short.
 _OK, _END, _ERROR, _LOCAL_FILE = 0x00, 0xFE, 0xFF, 0xFB
+_LONGEST_END = 8
 # A length below this is itself; the next stands for NULL, those behind it tell how many bytes the length has.
 _NULL = 251
 _LENGTH_BYTES = {252: 2, 253: 3, 254: 8}
@@ -29,6 +30,11 @@ _KNOWN_AT_MOST = 1000
 
 class BufferedConnection(aiomysql.Connection):  # type: ignore[misc] # it has no types
     """The driver's connection, with its answers read from a buffer."""
+
+    # The driver's own.
+    server_status: int
+    _next_seq_id: int
+    _result: Any
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -105,7 +111,7 @@ class BufferedConnection(aiomysql.Connection):  # type: ignore[misc] # it has no
         start, self._at = self._at, self._at + num_bytes
         return self._arrived[start : self._at]
 
-    async def _read_query_result(self, unbuffered: bool = False) -> None:
+    async def _read_query_result(self, unbuffered: bool = False) -> None:  # noqa: FBT001, FBT002 - as the driver's
         if unbuffered:
             await super()._read_query_result(unbuffered=True)
             return
@@ -131,6 +137,13 @@ _known: dict[bytes, _Columns] = {}
 
 class Answer(MySQLResult):  # type: ignore[misc] # it has no types
     """The driver's result of a statement, read from the buffer."""
+
+    # The driver's own.
+    connection: Any
+    field_count: int
+    affected_rows: int
+    server_status: int | None
+    converters: Any
 
     async def read(self) -> None:
         """The whole answer. Raises the driver's error when it is one."""
@@ -177,7 +190,7 @@ class Answer(MySQLResult):  # type: ignore[misc] # it has no types
         while True:
             body = await connection.payload()
             kind = body[0]
-            if kind == _END and len(body) < 9:
+            if kind == _END and len(body) <= _LONGEST_END:
                 self.warning_count = body[1] | body[2] << 8
                 self.has_next = bool(body[3] & SERVER_STATUS.SERVER_MORE_RESULTS_EXISTS)
                 break

@@ -1,7 +1,6 @@
 """Builders: lawful values, of which a test names only what matters to it."""
 
 import uuid
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -81,7 +80,7 @@ def order(**changes: Any) -> Order:
         created_by="guest",
         updated_by="guest",
     )
-    return replace(received, **changes)
+    return received._replace(**changes)
 
 
 def course(state: SagaState = SagaState.RESERVING, *, order_state: OrderState | None = None, **changes: Any) -> Course:
@@ -97,7 +96,7 @@ def course(state: SagaState = SagaState.RESERVING, *, order_state: OrderState | 
         create_time=NOON,
         update_time=NOON,
     )
-    return Course(replace(saga, **changes), received)
+    return Course(saga._replace(**changes), received)
 
 
 _ORDER_STATES = {

@@ -1,7 +1,6 @@
 """Durable steps: by compare-and-set, once, along legal edges, with everything that belongs to them or nothing."""
 
 import asyncio
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -47,9 +46,9 @@ async def test_a_step_is_read_back_as_it_was_written(database: Database) -> None
 async def test_who_believes_something_else_changes_nothing(database: Database, believed: dict[str, Any]) -> None:
     course = await step(database, await placed(database, new_order()), Outcome.RESERVED, Outcome.AUTHORIZED)
     after = await stepped(database, course, Outcome.COMMITTED)
-    before = replace(course, saga=replace(course.saga, **believed))
+    before = course._replace(saga=course.saga._replace(**believed))
 
-    [failure] = await move(database, Move(before, replace(after, saga=replace(after.saga, **believed))))
+    [failure] = await move(database, Move(before, after._replace(saga=after.saga._replace(**believed))))
 
     assert isinstance(failure, Failure)
     assert (failure.kind, failure.reason) == (Kind.ABORTED, "OWNERSHIP_LOST")
@@ -58,7 +57,7 @@ async def test_who_believes_something_else_changes_nothing(database: Database, b
 
 async def test_in_a_batch_each_move_is_judged_alone(database: Database) -> None:
     ours, taken, other = [await placed(database, new_order()) for _ in range(3)]
-    stale = replace(taken, saga=replace(taken.saga, epoch=7))
+    stale = taken._replace(saga=taken.saga._replace(epoch=7))
     moves = [Move(course, await stepped(database, course, Outcome.RESERVED)) for course in (ours, stale, other)]
 
     results = await move(database, *moves)
@@ -98,8 +97,8 @@ async def test_an_edge_that_is_not_legal_is_poison_and_leaves_nothing(database: 
     course = await placed(database, new_order())
     good = await placed(database, new_order())
     counted = await written(database)
-    paid = replace(course.order, state=OrderState.PAID, sequence=2, invoice_number="INV-1")
-    leap = Move(course, replace(course, saga=replace(course.saga, state=SagaState.SETTLING), order=paid))
+    paid = course.order._replace(state=OrderState.PAID, sequence=2, invoice_number="INV-1")
+    leap = Move(course, course._replace(saga=course.saga._replace(state=SagaState.SETTLING), order=paid))
 
     with pytest.raises(PoisonError, match=NOT_AS_THEY_SHOULD_BE):
         await move(database, leap, Move(good, await stepped(database, good, Outcome.RESERVED)))

@@ -6,7 +6,6 @@ once, and whatever happens, the saga ends when the world works again.
 """
 
 from collections.abc import Coroutine, Iterable
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any, TypeVar, cast
 
@@ -133,7 +132,7 @@ class World:
         report, believed, standing = self.reports.pop(who), self.copies.pop(who), self.stored
         if where(believed) != where(standing):
             return
-        believed = replace(believed, saga=replace(believed.saga, wish=standing.saga.wish))
+        believed = believed._replace(saga=believed.saga._replace(wish=standing.saga.wish))
         self.stored = advance(believed, report, at=self.now, by="checkout", patience=PATIENCE)
         if not self.stored.saga.rests and not self.stored.saga.is_parked:
             # Who is not told that it was recorded goes on with what it believes.
@@ -161,7 +160,7 @@ class World:
         if self.stored.saga.wish or self.stored.order.state in ("CANCELLED", "REFUNDED"):
             return
         if self.stored.saga.state is not SagaState.DONE:
-            self.stored = replace(self.stored, saga=replace(self.stored.saga, wish=wish))
+            self.stored = self.stored._replace(saga=self.stored.saga._replace(wish=wish))
             return
         self.seize(who, wish=wish)
         report = Report(outcome=Outcome.CALLED_OFF)
@@ -231,8 +230,8 @@ class World:
 
     def seize(self, who: str, **changes: Any) -> None:
         """Put the saga into somebody's hands, one epoch on."""
-        saga = replace(self.stored.saga, owner=who, epoch=self.stored.saga.epoch + 1, **changes)
-        self.stored = self.copies[who] = replace(self.stored, saga=saga)
+        saga = self.stored.saga._replace(owner=who, epoch=self.stored.saga.epoch + 1, **changes)
+        self.stored = self.copies[who] = self.stored._replace(saga=saga)
         self.reports.pop(who, None)
 
 

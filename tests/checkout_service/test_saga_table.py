@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -84,7 +84,7 @@ def walk() -> Iterable[tuple[Course, Debts]]:
 def steps_from(here: Course, debts: Debts) -> Iterable[tuple[Course, Debts]]:
     """Where any outcome leads, and any wish that comes meanwhile."""
     for wish in () if here.saga.wish else (Wish.CANCEL, Wish.ABORT, Wish.REFUND):
-        yield Course(replace(here.saga, wish=wish), here.order), debts
+        yield Course(here.saga._replace(wish=wish), here.order), debts
     for outcome in outcomes_of(here, debts):
         there = advance(here, Report(outcome=outcome), at=NOON, by="checkout", patience=PATIENCE)
         yield there, debts.after(here.saga.state, outcome)
