@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar, cast
 
 import grpc
 
@@ -60,34 +60,39 @@ def open_channel(address: str, service_config: str) -> grpc.aio.Channel:
         ("grpc.max_metadata_size", 64 << 10),
         ("grpc.absolute_max_metadata_size", 128 << 10),
     ]
-    return grpc.aio.insecure_channel(address, options=options, interceptors=[_Timeouts(config)])
+    return cast("grpc.aio.Channel", _TimedChannel(grpc.aio.insecure_channel(address, options=options), config))
 
 
-class _Timeouts(grpc.aio.UnaryUnaryClientInterceptor):
-    """Gives each call its time-out of the service config, or the caller's if that is shorter."""
+class _TimedChannel:
+    """A channel whose calls have the time-out of the service config, or the caller's if that is shorter.
 
-    def __init__(self, config: ServiceConfig) -> None:
+    In the place of an interceptor, which costs a call a task and objects of its own.
+    """
+
+    def __init__(self, channel: grpc.aio.Channel, config: ServiceConfig) -> None:
+        self._channel = channel
         self._config = config
 
-    async def intercept_unary_unary(
-        self,
-        continuation: Callable[[grpc.aio.ClientCallDetails, Any], Awaitable[Any]],
-        client_call_details: grpc.aio.ClientCallDetails,
-        request: Any,
-    ) -> Any:
-        """The call, with its time-out."""
-        method = client_call_details.method
-        timeout_s = self._config.timeout_s(method if isinstance(method, str) else method.decode())
-        asked_s = client_call_details.timeout
-        if timeout_s is not None and (asked_s is None or asked_s > timeout_s):
-            client_call_details = grpc.aio.ClientCallDetails(
-                method=method,
-                timeout=timeout_s,
-                metadata=client_call_details.metadata,
-                credentials=client_call_details.credentials,
-                wait_for_ready=client_call_details.wait_for_ready,
-            )
-        return await continuation(client_call_details, request)
+    def unary_unary(self, method: str, *arguments: Any, **options: Any) -> Callable[..., Any]:
+        """The method, to be called as often as one likes."""
+        call: Callable[..., Any] = self._channel.unary_unary(method, *arguments, **options)
+        most_s = self._config.timeout_s(method)
+        return call if most_s is None else partial(_call_in_time, call, most_s)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._channel, name)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._channel.close()
+
+
+def _call_in_time(
+    call: Callable[..., Any], most_s: float, request: Any, *, timeout: float | None = None, **options: Any
+) -> Any:
+    return call(request, timeout=most_s if timeout is None else min(timeout, most_s), **options)
 
 
 class Channels:
