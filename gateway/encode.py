@@ -10,6 +10,7 @@ import base64
 import math
 import struct
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any, cast
 
 import orjson
@@ -17,9 +18,14 @@ from google.protobuf import descriptor_pool, json_format
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from gateway.fields import DYNAMIC, FIELD_MASK, TIMES, WRAPPERS, enum_of, is_map, is_repeated, message_of
+from gateway.fields import DYNAMIC, FIELD_MASK, TIMES, TIMESTAMP, WRAPPERS, enum_of, is_map, is_repeated, message_of
 
 Write = Callable[[Any], Any]
+
+# Seconds from the first moment of the year 1 to the last of 9999.
+_FIRST_S, _LAST_S = -62_135_596_800, 253_402_300_799
+_NANOS = 1_000_000_000
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - UTC without a word, so that the text has none
 
 _AS_STRING = {
     FieldDescriptor.TYPE_INT64,
@@ -60,6 +66,8 @@ class JsonWriter:
 
     def _compile(self, descriptor: Descriptor) -> Write:
         name = descriptor.full_name
+        if name == TIMESTAMP:
+            return _timestamp
         if name in TIMES or name == FIELD_MASK:
             return lambda message: message.ToJsonString()
         if name in WRAPPERS:
@@ -133,6 +141,21 @@ def _enum(enum: EnumDescriptor) -> Write:
         return lambda _: None
     names = {number: value.name for number, value in enum.values_by_number.items()}
     return lambda number: names.get(number, number)
+
+
+def _timestamp(message: Any) -> str:
+    """As the runtime's ToJsonString, which is three times slower. Raises ValueError beyond the years 1 to 9999."""
+    seconds, nanos = message.seconds, message.nanos
+    if not (_FIRST_S <= seconds <= _LAST_S and 0 <= nanos < _NANOS):
+        text: str = message.ToJsonString()
+        return text
+    whole = (_EPOCH + timedelta(seconds=seconds)).isoformat()
+    if nanos == 0:
+        return f"{whole}Z"
+    if nanos % 1000:
+        return f"{whole}.{nanos:09d}Z"
+    micros = nanos // 1000
+    return f"{whole}.{micros:06d}Z" if micros % 1000 else f"{whole}.{micros // 1000:03d}Z"
 
 
 def _double(value: float) -> float | str:

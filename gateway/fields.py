@@ -11,7 +11,8 @@ WRAPPERS = frozenset(
     f"google.protobuf.{kind}Value"
     for kind in ("Double", "Float", "Int64", "UInt64", "Int32", "UInt32", "Bool", "String", "Bytes")
 )
-TIMES = frozenset({"google.protobuf.Timestamp", "google.protobuf.Duration"})
+TIMESTAMP = "google.protobuf.Timestamp"
+TIMES = frozenset({TIMESTAMP, "google.protobuf.Duration"})
 FIELD_MASK = "google.protobuf.FieldMask"
 HTTP_BODY = "google.api.HttpBody"
 DYNAMIC = frozenset(f"google.protobuf.{kind}" for kind in ("Any", "Struct", "Value", "ListValue"))

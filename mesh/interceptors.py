@@ -77,7 +77,7 @@ class PolicyInterceptor(grpc.aio.ServerInterceptor):
             raise ValueError(f"{path} streams, which the interceptor does not serve yet")
         return grpc.unary_unary_rpc_method_handler(
             cast("Any", self._guarded(path, inner, cast("Any", handler.request_deserializer))),
-            response_serializer=handler.response_serializer,
+            response_serializer=_unless_bytes(cast("Any", handler.response_serializer)),
         )
 
     def _guarded(self, path: str, inner: Handler, parse: Callable[[bytes], Any]) -> Handler:
@@ -114,6 +114,11 @@ class PolicyInterceptor(grpc.aio.ServerInterceptor):
             return await status.abort(context, failure)
 
         return call
+
+
+def _unless_bytes(serialize: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
+    """A servicer may answer its message's bytes, when it has those already."""
+    return lambda response: response if isinstance(response, bytes) else serialize(response)
 
 
 def _parsed(parse: Callable[[bytes], Any], data: bytes) -> Any:

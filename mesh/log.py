@@ -72,6 +72,8 @@ def set_up(level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    # Nobody reads them, and every record would look them up.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     for noisy in ("aiosqlite", "asyncio", "alembic", "httpx", "httpcore"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
