@@ -129,7 +129,8 @@ class MySqlConnection(BufferedConnection):
 
     async def commit(self) -> None:
         """As the driver's, behind what waits and in the same packet."""
-        await self.query("COMMIT")
+        with self._answered_in_time():
+            await self.query("COMMIT")
 
     async def rollback(self) -> None:
         """As the driver's. What waits is part of what is given up."""

@@ -28,6 +28,14 @@ _LENGTH_BYTES = {252: 2, 253: 3, 254: 8}
 _KNOWN_AT_MOST = 1000
 
 
+class Columns(NamedTuple):
+    """What the columns of an answer are, as the driver has it."""
+
+    fields: Any
+    description: Any
+    converters: Any
+
+
 class BufferedConnection(aiomysql.Connection):  # type: ignore[misc] # it has no types
     """The driver's connection, with its answers read from a buffer."""
 
@@ -38,6 +46,8 @@ class BufferedConnection(aiomysql.Connection):  # type: ignore[misc] # it has no
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
+        # By how they were described.
+        self.columns: dict[bytes, Columns] = {}
         # What has arrived, and where in it the next packet begins.
         self._arrived = b""
         self._at = 0
@@ -124,17 +134,6 @@ class BufferedConnection(aiomysql.Connection):  # type: ignore[misc] # it has no
             self.server_status = answer.server_status
 
 
-class _Columns(NamedTuple):
-    """What the columns of an answer are, as the driver has it."""
-
-    fields: Any
-    description: Any
-    converters: Any
-
-
-_known: dict[bytes, _Columns] = {}
-
-
 class Answer(MySQLResult):  # type: ignore[misc] # it has no types
     """The driver's result of a statement, read from the buffer."""
 
@@ -172,17 +171,18 @@ class Answer(MySQLResult):  # type: ignore[misc] # it has no types
 
     async def _get_descriptions(self) -> None:
         # Columns, and what ends them.
-        packets = self.field_count + 1
-        described = await self.connection.ahead(packets)
-        columns = _known.get(described)
+        connection, packets = self.connection, self.field_count + 1
+        described = await connection.ahead(packets)
+        known = connection.columns
+        columns = known.get(described)
         if columns is not None:
-            self.connection.skip(packets, size=len(described))
+            connection.skip(packets, size=len(described))
             self.fields, self.description, self.converters = columns
             return
         await super()._get_descriptions()
-        if len(_known) >= _KNOWN_AT_MOST:
-            _known.clear()
-        _known[described] = _Columns(self.fields, self.description, self.converters)
+        if len(known) >= _KNOWN_AT_MOST:
+            known.clear()
+        known[described] = Columns(self.fields, self.description, self.converters)
 
     async def _read_rowdata_packet(self) -> None:
         connection, converters = self.connection, self.converters
