@@ -13,7 +13,9 @@ from pathlib import Path
 
 import uvloop
 
+from gateway import settings
 from gateway.app import ConfigError, Gateway, GatewayConfig
+from gateway.reflect import reflect
 from gateway.server import HttpServer
 
 _USAGE_EXIT = 2
@@ -33,6 +35,7 @@ class Arguments:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run until SIGTERM or SIGINT. Exit code 2, with every problem named, if that cannot begin."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("grpc_reflection").setLevel(logging.WARNING)
     try:
         uvloop.run(_serve(_arguments(argv)))
     except ConfigError as error:
@@ -61,30 +64,37 @@ async def _serve(arguments: Arguments) -> None:
 def _arguments(argv: Sequence[str] | None) -> Arguments:
     parser = argparse.ArgumentParser(prog="gateway", description="REST for gRPC services, from their HTTP rules.")
     parser.add_argument("--descriptor-set", metavar="FILE", default="", help="FileDescriptorSet with imports")
+    parser.add_argument(
+        "--reflect", metavar="HOST:PORT", default="", help="ask this server for it, and serve all of it"
+    )
     parser.add_argument("--upstream", metavar="pkg.Service=HOST:PORT", action="append", default=[])
     parser.add_argument("--listen", metavar="HOST:PORT", default="127.0.0.1:8080")
+    parser.add_argument("--config", metavar="FILE", default="", help=f"JSON object of {', '.join(settings.KEYS)}")
     parser.add_argument("--service-config", metavar="FILE", default="", help="gRPC service config for the channels")
     parser.add_argument("--forward-header", metavar="NAME", action="append", default=[], help="pass on as metadata")
-    parser.add_argument("--title", default="API", help="of the documentation")
+    parser.add_argument("--title", default="", help="of the documentation")
     given, unknown = parser.parse_known_args(argv)
     problems = [f"unknown argument {argument!r}" for argument in unknown]
-    upstreams = dict(_upstream(text, problems) for text in given.upstream)
-    if not given.upstream:
-        problems.append("--upstream is missing")
+    values, wrong = settings.read(_read("--config", given.config, problems)) if given.config else ({}, [])
+    problems += [f"--config {given.config}: {problem}" for problem in wrong]
+    upstreams = {**values.pop("upstreams", {}), **dict(_upstream(text, problems) for text in given.upstream)}
     host, port = _address(given.listen, problems)
-    if not given.descriptor_set:
-        problems.append("--descriptor-set is missing")
     descriptor_set = _read("--descriptor-set", given.descriptor_set, problems)
-    service_config = _read("--service-config", given.service_config, problems)
+    service_config = _read("--service-config", given.service_config, problems).decode(errors="replace")
+    if bool(given.descriptor_set) == bool(given.reflect):
+        problems.append("one of --descriptor-set and --reflect is needed")
+    if not upstreams and not given.reflect:
+        problems.append("--upstream is missing")
     if problems:
         raise ConfigError(problems)
-    config = GatewayConfig(
-        descriptor_set=descriptor_set,
-        upstreams=upstreams,
-        service_config=service_config.decode(errors="replace") or None,
-        forward_headers=tuple(given.forward_header),
-        title=given.title,
-    )
+    if given.reflect:
+        descriptor_set, services = reflect(given.reflect)
+        upstreams = {**dict.fromkeys(services, given.reflect), **upstreams}
+    # What the command line says goes before the file.
+    values["forward_headers"] = (*values.get("forward_headers", ()), *given.forward_header)
+    values |= {"title": given.title} if given.title else {}
+    values |= {"service_config": service_config} if service_config else {}
+    config = GatewayConfig(descriptor_set=descriptor_set, upstreams=upstreams, **values)
     return Arguments(config=config, host=host, port=port)
 
 

@@ -33,6 +33,7 @@ ON_DISCONNECT = "gateway.on_disconnect"
 """ASGI extension of our server: a callable that takes what to call when the client has gone."""
 PASSED_HEADERS = ("authorization", "traceparent", "tracestate", "accept-language")
 REQUEST_ID = "x-request-id"
+_OPTIONS = "OPTIONS"
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _TIMEOUT = re.compile(r"([0-9]{1,8})([HMSmun])")
@@ -43,6 +44,14 @@ logger = logging.getLogger("gateway")
 
 class ClientGoneError(Exception):
     """The client closed its connection; nobody waits for an answer."""
+
+
+class AskedForOptions(Exception):  # noqa: N818 - no error
+    """The client asked what a path is served with, and no route answers that itself."""
+
+    def __init__(self, allow: list[str]) -> None:
+        super().__init__()
+        self.allow = allow
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +103,8 @@ class Api:
         except ClientGoneError:
             head.meter.note(scope["method"], CLIENT_GONE, started=started, request_id=head.request_id)
             return
+        except AskedForOptions as asked:
+            status, headers, body = 200, [(b"allow", ", ".join(asked.allow).encode())], b""
         except HttpError as error:
             status, headers, body = answer_of(error)
         except Exception:
@@ -134,7 +145,8 @@ class Api:
         try:
             found = self._router.match(scope["method"], scope["raw_path"].decode("ascii"))
         except MethodNotAllowedError as error:
-            raise method_not_allowed(error.allow) from error
+            allow = sorted({*error.allow, _OPTIONS})
+            raise (AskedForOptions(allow) if scope["method"] == _OPTIONS else method_not_allowed(allow)) from error
         except UnicodeDecodeError as error:
             raise invalid([Violation("path", "is not percent-encoded UTF-8")]) from error
         if found is None:

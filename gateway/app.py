@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
 
 from gateway import descriptors, routes
 from gateway.api import Api, Endpoint, Receive, Scope, Send
-from gateway.codec import Codec
+from gateway.codec import Codec, JsonForm
 from gateway.descriptors import ConfigError, Schema
 from gateway.errors import UpstreamErrors
 from gateway.metrics import Meter
@@ -24,6 +26,10 @@ from gateway.upstream import Upstreams
 __all__ = ["ConfigError", "Gateway", "GatewayConfig"]
 
 _MOST_DEADLINE_S = 30.0
+_CORS_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+# What a script may read of an answer beyond what it always may.
+_CORS_EXPOSED = ("etag", "location", "retry-after", "x-request-id")
+_CORS_MAX_AGE_S = 600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +48,19 @@ class GatewayConfig:
     deadline_s: float = 10.5
     """Of a call to a method that the service config gives no time-out; at most 30. A client may ask for less."""
     title: str = "API"
+    cors_origins: tuple[str, ...] = ()
+    """Of pages whose scripts may call; `*` is every page's."""
+    emit_defaults: bool = True
+    """How answers are written, as are the next two: see `JsonForm`."""
+    enums_as_ints: bool = False
+    proto_names: bool = False
+
+    @property
+    def form(self) -> JsonForm:
+        """How answers are written."""
+        return JsonForm(
+            emit_defaults=self.emit_defaults, enums_as_ints=self.enums_as_ints, proto_names=self.proto_names
+        )
 
     def problems(self) -> list[str]:
         """What is wrong with the values by themselves."""
@@ -70,7 +89,7 @@ class Gateway:
         self._upstreams = Upstreams(
             config.upstreams, service_config=config.service_config, deadline_s=config.deadline_s
         )
-        codec = Codec(schema.pool)
+        codec = Codec(schema.pool, config.form)
         router = _router(built, codec, self._upstreams)
         api = Api(
             router,
@@ -78,8 +97,9 @@ class Gateway:
             forward_headers=config.forward_headers,
             max_body_bytes=config.max_body_bytes,
         )
-        document = OpenApi(schema, title=config.title).document(built)
-        self._app = _Shim(api, Pages(document, self._upstreams.not_ready, has_home=not _claims_root(router)))
+        document = OpenApi(schema, title=config.title, form=config.form).document(built)
+        pages = Pages(document, self._upstreams.not_ready, has_home=not _claims_root(router))
+        self._app = _Shim(api, pages, cors_origins=config.cors_origins)
 
     def asgi(self) -> Starlette:
         """The ASGI app: the API, and /livez, /readyz, /metrics, /openapi.json and /docs, which are asked first.
@@ -96,11 +116,23 @@ class Gateway:
 class _Shim(Starlette):
     """Starlette for the fixed pages and whatever the owner adds; all other paths go straight to the API."""
 
-    def __init__(self, api: Api, pages: Pages) -> None:
+    def __init__(self, api: Api, pages: Pages, *, cors_origins: tuple[str, ...]) -> None:
         super().__init__(routes=pages.routes, exception_handlers=pages.exception_handlers)
         self._api = api
+        self._cors = _cors(self._any, cors_origins) if cors_origins else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # Only a page of another origin needs the word of this one.
+        if (
+            self._cors is not None
+            and scope["type"] == "http"
+            and any(name == b"origin" for name, _ in scope["headers"])
+        ):
+            await self._cors(scope, receive, send)
+        else:
+            await self._any(scope, receive, send)
+
+    async def _any(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and not self._has_page(scope["path"]):
             await self._api(scope, receive, send)
         else:
@@ -108,6 +140,17 @@ class _Shim(Starlette):
 
     def _has_page(self, path: str) -> bool:
         return any(getattr(route, "path", None) == path for route in self.router.routes)
+
+
+def _cors(app: ASGIApp, origins: tuple[str, ...]) -> CORSMiddleware:
+    return CORSMiddleware(
+        app,
+        allow_origins=origins,
+        allow_methods=_CORS_METHODS,
+        allow_headers=["*"],
+        expose_headers=_CORS_EXPOSED,
+        max_age=_CORS_MAX_AGE_S,
+    )
 
 
 def _routes(schema: Schema, config: GatewayConfig) -> list[Route]:

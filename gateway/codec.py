@@ -14,10 +14,10 @@ from google.protobuf.message import Message
 
 from gateway import scalars
 from gateway.decode import JsonReader, parse
-from gateway.encode import JsonWriter
+from gateway.encode import DEFAULT_FORM, JsonForm, JsonWriter
 from gateway.fields import FIELD_MASK, WRAPPERS, message_of
 
-__all__ = ["Codec", "parse"]
+__all__ = ["Codec", "JsonForm", "parse"]
 
 Setter = Callable[[Any, str], None]
 
@@ -25,9 +25,9 @@ Setter = Callable[[Any, str], None]
 class Codec:
     """Reads and writes messages of one pool."""
 
-    def __init__(self, pool: descriptor_pool.DescriptorPool) -> None:
+    def __init__(self, pool: descriptor_pool.DescriptorPool, form: JsonForm = DEFAULT_FORM) -> None:
         self.reader = JsonReader(pool)
-        self.writer = JsonWriter(pool)
+        self.writer = JsonWriter(pool, form)
         self._setters: dict[FieldDescriptor, Setter] = {}
 
     def text_setter(self, field: FieldDescriptor) -> Setter:

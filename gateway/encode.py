@@ -1,7 +1,7 @@
 """Message to JSON.
 
-One writer per message type, compiled when the type is first seen: a list of (member, attribute, conversion). Members
-without presence are written at their defaults, enums by name, 64-bit integers as strings.
+One writer per message type, compiled when the type is first seen: lists of (member, attribute, conversion). Unless the
+form says otherwise, members without presence are written at their defaults, under their JSON names, and enums by name.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import base64
 import math
 import struct
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
 
@@ -18,7 +19,18 @@ from google.protobuf import descriptor_pool, json_format
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from gateway.fields import DYNAMIC, FIELD_MASK, TIMES, TIMESTAMP, WRAPPERS, enum_of, is_map, is_repeated, message_of
+from gateway.fields import (
+    DYNAMIC,
+    FIELD_MASK,
+    NULL_VALUE,
+    TIMES,
+    TIMESTAMP,
+    WRAPPERS,
+    enum_of,
+    is_map,
+    is_repeated,
+    message_of,
+)
 
 Write = Callable[[Any], Any]
 
@@ -36,11 +48,30 @@ _AS_STRING = {
 }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JsonForm:
+    """Which of the forms that ProtoJSON leaves open is written; all are read."""
+
+    emit_defaults: bool = True
+    """Whether members without presence are there at their defaults, too."""
+    enums_as_ints: bool = False
+    proto_names: bool = False
+    """Whether members have their names of the proto instead of their JSON names."""
+
+    def member(self, field: FieldDescriptor) -> str:
+        """What the field is called."""
+        return field.name if self.proto_names else field.json_name
+
+
+DEFAULT_FORM = JsonForm()
+
+
 class JsonWriter:
     """Writes messages of any type of one pool."""
 
-    def __init__(self, pool: descriptor_pool.DescriptorPool) -> None:
+    def __init__(self, pool: descriptor_pool.DescriptorPool, form: JsonForm) -> None:
         self._pool = pool
+        self._form = form
         self._writers: dict[Descriptor, Write] = {}
 
     def text(self, message: Message) -> bytes:
@@ -71,15 +102,25 @@ class JsonWriter:
         if name in TIMES or name == FIELD_MASK:
             return lambda message: message.ToJsonString()
         if name in WRAPPERS:
-            single = _single(descriptor.fields_by_name["value"])
+            single = self._single(descriptor.fields_by_name["value"])
             return lambda message: single(message.value) if single else message.value
         if name in DYNAMIC:
-            return lambda message: json_format.MessageToDict(message, descriptor_pool=self._pool)
+            return self._dynamic
         return self._object(descriptor)
 
+    def _dynamic(self, message: Message) -> Any:
+        return json_format.MessageToDict(
+            message,
+            always_print_fields_with_no_presence=self._form.emit_defaults,
+            preserving_proto_field_name=self._form.proto_names,
+            use_integers_for_enums=self._form.enums_as_ints,
+            descriptor_pool=self._pool,
+        )
+
     def _object(self, descriptor: Descriptor) -> Write:
-        # The list is filled after the writer is registered, since a message may hold itself.
+        # The lists are filled after the writer is registered, since a message may hold itself.
         always: list[tuple[str, str, Write | None]] = []
+        unless_default: list[tuple[str, str, Write | None]] = []
         when_present: list[tuple[str, str, Write | None]] = []
 
         def write(message: Any) -> dict[str, Any]:
@@ -87,6 +128,10 @@ class JsonWriter:
             for member, name, convert in always:
                 value = getattr(message, name)
                 out[member] = value if convert is None else convert(value)
+            for member, name, convert in unless_default:
+                value = getattr(message, name)
+                if value or _is_negative_zero(value):
+                    out[member] = value if convert is None else convert(value)
             for member, name, convert in when_present:
                 if message.HasField(name):
                     value = getattr(message, name)
@@ -94,9 +139,10 @@ class JsonWriter:
             return out
 
         self._writers[descriptor] = write
+        without_presence = always if self._form.emit_defaults else unless_default
         for field in descriptor.fields:
-            target = when_present if field.has_presence else always
-            target.append((field.json_name, field.name, self._any(field)))
+            target = when_present if field.has_presence else without_presence
+            target.append((self._form.member(field), field.name, self._any(field)))
         return write
 
     def _any(self, field: FieldDescriptor) -> Write | None:
@@ -108,7 +154,12 @@ class JsonWriter:
         return list if one is None else lambda values: [one(value) for value in values]
 
     def _one(self, field: FieldDescriptor) -> Write | None:
-        return _single(field) if field.message_type is None else self._message(field.message_type)
+        return self._single(field) if field.message_type is None else self._message(field.message_type)
+
+    def _single(self, field: FieldDescriptor) -> Write | None:
+        if field.type == FieldDescriptor.TYPE_ENUM and self._form.enums_as_ints:
+            return None if enum_of(field).full_name != NULL_VALUE else _enum(enum_of(field))
+        return _single(field)
 
     def _map(self, field: FieldDescriptor) -> Write:
         entry = message_of(field).fields_by_name
@@ -137,7 +188,7 @@ def _single(field: FieldDescriptor) -> Write | None:
 
 
 def _enum(enum: EnumDescriptor) -> Write:
-    if enum.full_name == "google.protobuf.NullValue":
+    if enum.full_name == NULL_VALUE:
         return lambda _: None
     names = {number: value.name for number, value in enum.values_by_number.items()}
     return lambda number: names.get(number, number)
@@ -156,6 +207,11 @@ def _timestamp(message: Any) -> str:
         return f"{whole}.{nanos:09d}Z"
     micros = nanos // 1000
     return f"{whole}.{micros:06d}Z" if micros % 1000 else f"{whole}.{micros // 1000:03d}Z"
+
+
+def _is_negative_zero(value: Any) -> bool:
+    """Which is no default: its bits are not those of zero."""
+    return isinstance(value, float) and math.copysign(1.0, value) < 0
 
 
 def _double(value: float) -> float | str:

@@ -14,6 +14,7 @@ WRAPPERS = frozenset(
 TIMESTAMP = "google.protobuf.Timestamp"
 TIMES = frozenset({TIMESTAMP, "google.protobuf.Duration"})
 FIELD_MASK = "google.protobuf.FieldMask"
+NULL_VALUE = "google.protobuf.NullValue"
 HTTP_BODY = "google.api.HttpBody"
 DYNAMIC = frozenset(f"google.protobuf.{kind}" for kind in ("Any", "Struct", "Value", "ListValue"))
 WELL_KNOWN = WRAPPERS | TIMES | DYNAMIC | {FIELD_MASK}

@@ -12,6 +12,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from gateway import descriptors
 from gateway.comments import comments
+from gateway.encode import DEFAULT_FORM, JsonForm
 from gateway.fields import HTTP_BODY, is_map, is_plain_message, is_repeated, message_of, resolve, takes_text
 from gateway.routes import ANY_METHOD, Route
 from gateway.schemas import ERROR, Schemas
@@ -29,10 +30,11 @@ _METHODS = ("GET", "PUT", "POST", "DELETE", "OPTIONS", "HEAD", "PATCH", "TRACE")
 class OpenApi:
     """Makes the document of one schema."""
 
-    def __init__(self, schema: descriptors.Schema, *, title: str) -> None:
+    def __init__(self, schema: descriptors.Schema, *, title: str, form: JsonForm = DEFAULT_FORM) -> None:
         self._title = title
+        self._form = form
         self._comments = comments(schema.files)
-        self._schemas = Schemas(self._comments)
+        self._schemas = Schemas(self._comments, form)
         self._paths: dict[str, dict[str, Any]] = {}
         self._names: dict[Any, tuple[str, list[str]]] = {}
 
@@ -111,7 +113,7 @@ class OpenApi:
         if route.rule.body == "*":
             return
         bound = {variable.path for variable in route.template.variables}
-        for path, field in _leaves(route.method.input, skip={*bound, route.rule.body}):
+        for path, field in _leaves(route.method.input, self._form, skip={*bound, route.rule.body}):
             schema = self._schemas.field(field)
             parameter = {"name": path, "in": "query", "schema": schema}
             text = schema.pop("description", "") if "$ref" not in schema else schema.get("description", "")
@@ -185,7 +187,13 @@ def _covers(start: int, end: int | None, at: int) -> bool:
 
 
 def _leaves(
-    message: Descriptor, *, skip: Iterable[str], prefix: str = "", names: str = "", inside: tuple[str, ...] = ()
+    message: Descriptor,
+    form: JsonForm,
+    *,
+    skip: Iterable[str],
+    prefix: str = "",
+    names: str = "",
+    inside: tuple[str, ...] = (),
 ) -> Iterator[tuple[str, FieldDescriptor]]:
     """The fields that a query can carry, by their JSON path. A message within itself is not entered again."""
     for field in message.fields:
@@ -194,12 +202,13 @@ def _leaves(
             continue
         if not is_plain_message(field):
             if takes_text(field):
-                yield f"{prefix}{field.json_name}", field
+                yield f"{prefix}{form.member(field)}", field
         elif not is_repeated(field) and message_of(field).full_name not in inside:
             yield from _leaves(
                 message_of(field),
+                form,
                 skip=skip,
-                prefix=f"{prefix}{field.json_name}.",
+                prefix=f"{prefix}{form.member(field)}.",
                 names=f"{path}.",
                 inside=(*inside, message.full_name),
             )

@@ -7,7 +7,8 @@ from typing import Any
 
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 
-from gateway.fields import WELL_KNOWN, WRAPPERS, is_map, is_repeated, message_of
+from gateway.encode import JsonForm
+from gateway.fields import NULL_VALUE, WELL_KNOWN, WRAPPERS, is_map, is_repeated, message_of
 
 Schema = dict[str, Any]
 
@@ -51,8 +52,9 @@ _WELL_KNOWN: Mapping[str, Schema] = {
 class Schemas:
     """Collects the schemas that a document refers to, under `#/components/schemas/<full name>`."""
 
-    def __init__(self, comments: Mapping[str, str]) -> None:
+    def __init__(self, comments: Mapping[str, str], form: JsonForm) -> None:
         self._comments = comments
+        self._form = form
         self.components: dict[str, Schema] = {}
 
     def message(self, descriptor: Descriptor) -> Schema:
@@ -87,15 +89,16 @@ class Schemas:
         return dict(_SCALARS[field.type])
 
     def _object(self, descriptor: Descriptor) -> Schema:
-        properties = {field.json_name: self.field(field) for field in descriptor.fields}
+        properties = {self._form.member(field): self.field(field) for field in descriptor.fields}
         return self._described({"type": "object", "properties": properties}, descriptor.full_name)
 
     def _enum(self, enum: EnumDescriptor) -> Schema:
         name = enum.full_name
-        if name == "google.protobuf.NullValue":
+        if name == NULL_VALUE:
             return {"type": "null"}
         if name not in self.components:
-            schema = {"type": "string", "enum": [value.name for value in enum.values]}
+            values = [value.number if self._form.enums_as_ints else value.name for value in enum.values]
+            schema = {"type": "integer" if self._form.enums_as_ints else "string", "enum": list(dict.fromkeys(values))}
             self.components[name] = self._described(schema, name, self._values(enum))
         return {"$ref": f"#/components/schemas/{name}"}
 

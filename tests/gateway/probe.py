@@ -17,6 +17,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2
 from grpc_health.v1._async import HealthServicer
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
+from grpc_reflection.v1alpha import reflection
 from grpc_tools import protoc
 
 from gateway.app import Gateway, GatewayConfig
@@ -49,7 +50,9 @@ class ProbeServer(grpc.GenericRpcHandler):
     """Serves the probe on a free port; `port` may be given to come back where another has been."""
 
     def __init__(self, descriptor_set: bytes) -> None:
-        self._methods = {f"/{SERVICE}/{one.name}": one for one in load(descriptor_set).services[SERVICE]}
+        schema = load(descriptor_set)
+        self._methods = {f"/{SERVICE}/{one.name}": one for one in schema.services[SERVICE]}
+        self._pool = schema.pool
         self.hanging = asyncio.Event()
         self.cancelled = asyncio.Event()
         self.release = asyncio.Event()
@@ -61,6 +64,7 @@ class ProbeServer(grpc.GenericRpcHandler):
     async def start(self, port: int = 0) -> None:
         self._server.add_generic_rpc_handlers([self])
         add_HealthServicer_to_server(self.health, self._server)
+        reflection.enable_server_reflection((SERVICE, reflection.SERVICE_NAME), self._server, pool=self._pool)
         await self.health.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
         self.port = self._server.add_insecure_port(f"127.0.0.1:{port}")
         await self._server.start()

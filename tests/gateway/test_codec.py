@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 from google.protobuf import json_format
 from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.codec import Codec
+from gateway.codec import Codec, JsonForm
 from gateway.descriptors import load, message_class
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
@@ -66,6 +67,44 @@ def test_messages_are_written_as_json_format_does_and_read_back(
     again = everything()
     assert codec.reader.read(json.loads(written), again) == []
     assert again.SerializeToString(deterministic=True) == message.SerializeToString(deterministic=True)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200, deadline=None)
+@given(values=EVERYTHING, defaults=st.booleans(), ints=st.booleans(), names=st.booleans())
+def test_every_form_is_what_json_format_makes_of_it(
+    probe_set: bytes, everything: type[Message], values: dict[str, Any], *, defaults: bool, ints: bool, names: bool
+) -> None:
+    message = everything(**values)
+    form = JsonForm(emit_defaults=defaults, enums_as_ints=ints, proto_names=names)
+    assert json.loads(Codec(load(probe_set).pool, form).writer.text(message)) == json_format.MessageToDict(
+        message,
+        always_print_fields_with_no_presence=defaults,
+        use_integers_for_enums=ints,
+        preserving_proto_field_name=names,
+    )
+
+
+_TIMES = st.builds(
+    Timestamp,
+    seconds=st.integers(-62_135_596_800, 253_402_300_799),
+    nanos=st.integers(0, 999_999_999)
+    | st.integers(0, 999_999).map(lambda micros: micros * 1_000)
+    | st.integers(0, 999).map(lambda millis: millis * 1_000_000),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(at=_TIMES)
+def test_a_time_is_written_as_the_runtime_writes_it(at: Timestamp) -> None:
+    assert json.loads(Codec(at.DESCRIPTOR.file.pool).writer.text(at)) == at.ToJsonString()
+
+
+@pytest.mark.parametrize(
+    "at", [Timestamp(seconds=-62_135_596_801), Timestamp(seconds=253_402_300_800), Timestamp(nanos=-1)]
+)
+def test_a_time_that_json_cannot_tell_is_refused(at: Timestamp) -> None:
+    with pytest.raises(ValueError, match=r"[Tt]imestamp|[Nn]anos"):
+        Codec(at.DESCRIPTOR.file.pool).writer.text(at)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200, deadline=None)

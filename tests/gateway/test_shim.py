@@ -172,10 +172,17 @@ async def test_head_is_get_without_a_body(client: httpx.AsyncClient) -> None:
 async def test_a_wrong_method_is_405_with_allow(client: httpx.AsyncClient) -> None:
     response = await client.delete("/v1/echo")
     assert response.status_code == 405
-    assert response.headers["allow"] == "GET, HEAD, POST"
+    assert response.headers["allow"] == "GET, HEAD, OPTIONS, POST"
     assert reason_of(response) == "METHOD_NOT_ALLOWED"
     verb = await client.get("/v1/things/x:archive")
-    assert (verb.status_code, verb.headers["allow"]) == (405, "POST")
+    assert (verb.status_code, verb.headers["allow"]) == (405, "OPTIONS, POST")
+
+
+async def test_options_tells_what_a_path_is_served_with(client: httpx.AsyncClient) -> None:
+    response = await client.options("/v1/things/mine")
+    assert (response.status_code, response.content) == (200, b"")
+    assert response.headers["allow"] == "GET, HEAD, LOCK, OPTIONS, PATCH"
+    assert (await client.options("/v1/nothing")).status_code == 404
 
 
 @pytest.mark.parametrize("path", ["/v1", "/v1/nothing", "/v1/echo/", "/v1/things//", "//v1/echo", "/v1/things/"])
@@ -405,3 +412,19 @@ async def test_fixed_pages_answer(client: httpx.AsyncClient, probe: ProbeServer)
     assert not_ready.status_code == 503
     assert reason_of(not_ready) == "NOT_READY"
     assert "probe.v1.Probe" in not_ready.json()["error"]["message"]
+
+
+async def test_scripts_of_listed_origins_may_call(probe_set: bytes, probe: ProbeServer) -> None:
+    async with shim(probe_set, probe.address, cors_origins=("https://shop.example",)) as client:
+        asked = {"origin": "https://shop.example", "access-control-request-method": "POST"}
+        before = await client.options("/v1/echo", headers=asked)
+        ours = await client.get("/v1/echo", headers={"origin": "https://shop.example"})
+        theirs = await client.get("/v1/echo", headers={"origin": "https://other.example"})
+        without = await client.get("/v1/echo")
+
+    assert before.status_code == 200
+    assert "POST" in before.headers["access-control-allow-methods"]
+    assert ours.headers["access-control-allow-origin"] == "https://shop.example"
+    assert "x-request-id" in ours.headers["access-control-expose-headers"]
+    assert "access-control-allow-origin" not in theirs.headers
+    assert "access-control-allow-origin" not in without.headers
