@@ -52,6 +52,8 @@ class IdentityApp:
         self._database = database
         self._passwords = passwords
         self._demo = demo
+        # Whoever is told of the demo's accounts may use them at once.
+        self._can_sign_in = not demo
         self._stopping = asyncio.Event()
         self._housekeeping: asyncio.Task[None] | None = None
 
@@ -64,8 +66,8 @@ class IdentityApp:
         self._housekeeping = asyncio.create_task(self._keep_house(), name="identity housekeeping")
 
     async def ready(self) -> bool:
-        """Whether the database is there with the schema that we expect."""
-        return await is_current(self._database, MIGRATIONS)
+        """Whether the database is there with the schema that we expect, and whoever may sign in can."""
+        return self._can_sign_in and await is_current(self._database, MIGRATIONS)
 
     async def stop(self) -> None:
         """End the housekeeping and close what `build` opened."""
@@ -81,6 +83,7 @@ class IdentityApp:
             try:
                 if self._demo:
                     await self.service.ensure_demo_accounts()
+                self._can_sign_in = True
                 await self.service.sweep()
             except Exception:  # noqa: BLE001 - the loop outlives a database that is away or not yet migrated
                 if not failing:

@@ -36,10 +36,11 @@ T = TypeVar("T")
 Connection = AsyncConnection
 Transaction = Callable[[AsyncConnection], Awaitable[T]]
 
-# Deadlock, lock wait, record changed (Galera and snapshot reads), node not ready, connection lost or refused.
-_TRANSIENT = {1213, 1205, 1020, 1047, 1040, 1053, 1927, 2002, 2003, 2006, 2013, 2014, 2055, 4031}
-# Read-only server, disk full: away until somebody acts, nothing to repeat at once.
-_AWAY = {1290, 1836, 1021, 1114, 1044, 1045, 1049, 1146, 3100}
+# Deadlock, lock wait, query killed, record changed (Galera and snapshot reads), node not ready, connection lost or
+# refused.
+_TRANSIENT = {1213, 1205, 1317, 1020, 1047, 1040, 1053, 1927, 2002, 2003, 2006, 2013, 2014, 2055, 4031}
+# Statement too slow, read-only server, disk full: away until somebody acts, nothing to repeat at once.
+_AWAY = {1969, 3024, 1290, 1836, 1021, 1114, 1044, 1045, 1049, 1146, 3100}
 _SQLITE_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _SQLITE_AWAY = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
 # How `set_alike_where` of mesh.rows fails on MySQL: a subquery there has more than one row.
@@ -368,5 +369,5 @@ def _is_away(error: DBAPIError) -> bool:
 
 
 def _refuses_data(error: DBAPIError) -> bool:
-    # 4025: MariaDB's CHECK; 3819: MySQL's. PyMySQL files both under OperationalError.
-    return _number(error) in {4025, 3819}
+    # MariaDB's CHECK, MySQL's, and what is larger than a packet may be. PyMySQL files all under OperationalError.
+    return _number(error) in {4025, 3819, 1153}

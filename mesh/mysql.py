@@ -18,6 +18,7 @@ from pymysql.converters import conversions, escape_string  # type: ignore[import
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from mesh.errors import PoisonError
 from mesh.mysql_wire import BufferedConnection
 
 T = TypeVar("T")
@@ -29,8 +30,10 @@ NOTHING = "DO 0"
 # The clock of a transaction: a variable of its session (see mesh.moment).
 MOMENT = "@moment"
 FIX_MOMENT = f"SET {MOMENT} = UTC_TIMESTAMP(6)"
-# How long a packet of several statements may take, each of which may wait for a lock; and a Query, of however many.
+# How long a packet of several statements may take, each of which may wait for a lock; a Query, of however many; and the
+# end of a transaction.
 ANSWER_S = 30.0
+CONNECT_S = 5.0
 # The driver reads a time by a regular expression, fifteen times slower.
 _CONVERSIONS = {**conversions, FIELD_TYPE.DATETIME: datetime.fromisoformat}
 
@@ -74,7 +77,9 @@ class MySqlConnection(BufferedConnection):
     async def open(cls, **options: Any) -> Self:
         """Connect; the options are the driver's. Raises what the driver does."""
         connection = cls(**options)
-        await connection._connect()
+        # The driver's limit is for TCP alone; whoever accepts may still not greet.
+        with connection._answered_in_time(CONNECT_S):
+            await connection._connect()
         return connection
 
     @property
@@ -98,8 +103,10 @@ class MySqlConnection(BufferedConnection):
         if self.get_autocommit():
             # What only reads ends without a COMMIT to take it along.
             raise RuntimeError("a write needs a transaction")
-        # The driver writes bytes into a text as surrogates.
-        encoded = statement.encode(self.encoding, "surrogateescape")
+        try:
+            encoded = statement.encode(self.encoding)
+        except UnicodeEncodeError as error:
+            raise PoisonError("a text that is not Unicode") from error
         self._waiting.append(encoded)
         self._waiting_bytes += len(encoded)
 
@@ -135,21 +142,17 @@ class MySqlConnection(BufferedConnection):
     async def rollback(self) -> None:
         """As the driver's. What waits is part of what is given up."""
         self._taken()
-        await super().rollback()
+        with self._answered_in_time():
+            await super().rollback()
 
     @contextlib.contextmanager
-    def _answered_in_time(self) -> Iterator[None]:
-        # KILL QUERY between two statements ends a packet without a word: MariaDB answers neither the next nor at all. A
-        # connection that is closed is lost to whoever waits for its answer.
-        end = asyncio.get_running_loop().call_later(ANSWER_S, self.close)
+    def _answered_in_time(self, limit_s: float | None = None) -> Iterator[None]:
+        # KILL QUERY between two statements ends a packet without a word: MariaDB answers neither the next nor at all.
+        end = asyncio.get_running_loop().call_later(limit_s or ANSWER_S, self.abort)
         try:
             yield
         finally:
             end.cancel()
-
-    def _close_on_cancel(self) -> None:
-        # The driver's own way leaves a reason that SQLAlchemy does not take for a connection that is gone.
-        self.close()
 
     def _taken(self) -> list[bytes]:
         waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import aiomysql
 from aiomysql.connection import MySQLResult
-from pymysql import OperationalError  # type: ignore[import-untyped]
+from pymysql import MySQLError, OperationalError  # type: ignore[import-untyped]
 from pymysql.constants import CR, SERVER_STATUS  # type: ignore[import-untyped]
 from pymysql.protocol import MysqlPacket  # type: ignore[import-untyped]
 
@@ -43,6 +43,7 @@ class BufferedConnection(aiomysql.Connection):  # type: ignore[misc] # it has no
     server_status: int
     _next_seq_id: int
     _result: Any
+    _writer: asyncio.StreamWriter | None
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -111,8 +112,21 @@ class BufferedConnection(aiomysql.Connection):  # type: ignore[misc] # it has no
             self._arrived = self._arrived[self._at :] + arrived
             self._at = 0
 
-    def _lost(self, why: str) -> OperationalError:
+    def abort(self) -> None:
+        """Close at once. What was not sent yet never is, and who waits for an answer learns that none comes.
+
+        The driver's own way waits until all is sent, for ever if nobody takes it.
+        """
+        if self._writer is not None:
+            self._writer.transport.abort()
         self.close()
+
+    def _close_on_cancel(self) -> None:
+        # The driver's own way leaves a reason that SQLAlchemy does not take for a connection that is gone.
+        self.abort()
+
+    def _lost(self, why: str) -> OperationalError:
+        self.abort()
         return OperationalError(CR.CR_SERVER_LOST, f"Lost connection to MySQL server during query ({why})")
 
     async def _read_bytes(self, num_bytes: int) -> bytes:
@@ -166,6 +180,13 @@ class Answer(MySQLResult):  # type: ignore[misc] # it has no types
                 await self._read_load_local_packet(packet)
             else:
                 await self._read_result_packet(packet)
+        except MySQLError:
+            # Where the server tells an error, its answer ends.
+            raise
+        except BaseException:
+            # Some of it is left, which the next one would take for its own.
+            connection.abort()
+            raise
         finally:
             self.connection = None
 

@@ -101,10 +101,14 @@ async def set_alike_where(
     When one of them is not, the transaction ends in a PoisonError, at its COMMIT at the latest.
     """
     statement, parameters = _set_alike(connection.dialect, key, keys, values, where)
-    await _send(connection, statement, parameters)
-    if driver_of(connection) is not None:
-        await _send(connection, _ALL_MET, (len(set(keys)),))
-    elif await connection.scalar(_CHANGES) != len(set(keys)):
+    driver, count = driver_of(connection), len(set(keys))
+    if driver is not None:
+        # In one packet: between the two nothing else may count rows.
+        driver.later(statement % tuple(map(driver.escape, parameters)))
+        await _later(connection, driver, _ALL_MET % count)
+        return
+    await connection.exec_driver_sql(statement, parameters)
+    if await connection.scalar(_CHANGES) != count:
         raise PoisonError(NOT_AS_THEY_SHOULD_BE)
 
 

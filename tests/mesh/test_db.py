@@ -1,4 +1,6 @@
 import asyncio
+import os
+import signal
 import time
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta, timezone
@@ -15,7 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from mesh.clock import Clock
 from mesh.db import Database, db_now, now, open_database
 from mesh.errors import Failure, Kind, PoisonError
-from mesh.rows import insert_if_absent, set_by_key
+from mesh.mysql import driver_of
+from mesh.rows import insert_if_absent, insert_rows, set_by_key
 from tests.mesh.conftest import make_table
 from tests.support.servers import MariaDb
 
@@ -273,3 +276,74 @@ async def test_a_restart_under_load_loses_nothing_that_was_acknowledged(private_
 
     assert set(acknowledged) <= set(await amounts(database, items))
     await database.close()
+
+
+@pytest.mark.parametrize("bytes_unsent", [0, 12_000_000])
+@pytest.mark.parametrize("changes_its_mind", [True, False])
+async def test_a_server_that_hangs_holds_nobody_for_ever(
+    private_server: MariaDb, items: Table, monkeypatch: pytest.MonkeyPatch, bytes_unsent: int, *, changes_its_mind: bool
+) -> None:
+    monkeypatch.setattr("mesh.mysql.ANSWER_S", 0.3)
+    monkeypatch.setattr("mesh.mysql.CONNECT_S", 0.3)
+    url = make_url(private_server.url).set(drivername="mysql+aiomysql", database="mesh")
+    await make_table(url, items)
+    database = await open_database(url, pool_size=1)
+    pid = private_server.pid
+
+    async def body(connection: AsyncConnection) -> None:
+        await put_row(connection, items, "a", bytes_unsent)
+        # From here on nothing is taken in, and nothing answered.
+        os.kill(pid, signal.SIGSTOP)
+        if changes_its_mind:
+            raise LookupError("changed its mind")
+
+    try:
+        async with asyncio.timeout(20):
+            with pytest.raises(LookupError if changes_its_mind else Failure):
+                await database.transact("hangs", body)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+    # What was sent before it hung may have come about; the connection is good for others in any case.
+    await database.transact("next", lambda connection: put_row(connection, items, "next", 0))
+    assert "next" in await amounts(database, items)
+    await database.close()
+
+
+async def put_row(connection: AsyncConnection, items: Table, name: str, size: int) -> None:
+    # All of it waits, where mesh.rows would send it in parts.
+    driver = driver_of(connection)
+    assert driver is not None
+    driver.later(f"REPLACE INTO {items.name} (id, amount, note) VALUES ('{name}', 1, '{'x' * size}')")  # noqa: S608
+
+
+async def test_a_query_that_is_killed_runs_again(on_server: Database) -> None:
+    tries = 0
+
+    async def body(connection: AsyncConnection) -> None:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            await connection.execute(text("KILL QUERY CONNECTION_ID()"))
+
+    await on_server.transact("killed", body)
+
+    assert tries == 2
+
+
+async def test_a_row_that_is_larger_than_a_packet_may_be_is_poison(on_server: Database, items: Table) -> None:
+    huge = {"id": "huge", "amount": 1, "note": "x" * 17_000_000, "at": None, "raw": None}
+
+    with pytest.raises(PoisonError):
+        await on_server.transact("huge", lambda connection: insert_rows(connection, items, [huge]))
+
+    assert await amounts(on_server, items) == {}
+
+
+async def test_a_text_that_is_no_unicode_is_poison(on_server: Database, items: Table) -> None:
+    for note in ("\ud800", "a\udcc3\udca9b"):
+        broken = {"id": "broken", "amount": 1, "note": note, "at": None, "raw": None}
+        with pytest.raises(PoisonError):
+            await on_server.transact("broken", partial(insert_rows, table=items, rows=[broken]))
+
+    assert await amounts(on_server, items) == {}

@@ -7,6 +7,7 @@ from sqlalchemy import Table, select
 
 from mesh.db import Connection, Database
 from mesh.errors import PoisonError
+from mesh.mysql import PACKET_BYTES
 from mesh.rows import (
     add_alike,
     delete_rows,
@@ -123,6 +124,21 @@ async def test_set_alike_where_changes_nothing_if_one_is_not_what_it_may_be(
         await database.transact("set", body)
 
     assert await amounts(database, items) == {"a": 1, "b": 1, "c": 1}
+
+
+@pytest.mark.parametrize("size", [100, *range(PACKET_BYTES - 200, PACKET_BYTES + 20, 20)])
+async def test_set_alike_where_counts_its_own_rows_however_full_the_packet_is(
+    database: Database, items: Table, size: int
+) -> None:
+    await fill(database, items)
+
+    async def body(connection: Connection) -> None:
+        await insert_rows(connection, items, [row("big", 1, "n" * size)])
+        await set_alike_where(connection, items.c.id, ["a", "c"], {"amount": 2}, {"note": ["open"]})
+
+    await database.transact("set", body)
+
+    assert await amounts(database, items) == {"a": 2, "b": 1, "c": 2, "big": 1}
 
 
 async def fill(database: Database, items: Table) -> None:
