@@ -22,6 +22,7 @@ from gateway.body import read_body
 from gateway.errors import JSON, HttpError, UpstreamErrors, Violation, internal, invalid
 from gateway.metrics import CLIENT_GONE, UNMATCHED, Meter
 from gateway.routes import MethodNotAllowedError, Router
+from gateway.streams import LAST_EVENT_ID, AnswerStream, choose
 from gateway.transcode import HttpRequest, Transcoder
 from gateway.upstream import Call
 
@@ -56,11 +57,13 @@ class AskedForOptions(Exception):  # noqa: N818 - no error
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """What a route leads to. A `call` of None is a method that cannot be served over HTTP yet."""
+    """What a route leads to."""
 
     transcoder: Transcoder
-    call: Call | None
+    call: Call
     meter: Meter
+    takes_many: bool = False
+    answers_many: bool = False
 
 
 @dataclass(slots=True)
@@ -72,6 +75,8 @@ class _Head:
     content_type: str = ""
     idempotency_key: str = ""
     timeout: str = ""
+    accept: str = ""
+    last_event_id: str = ""
     has_body: bool = False
     metadata: tuple[tuple[str, str], ...] = ()
 
@@ -99,7 +104,12 @@ class Api:
         started = time.perf_counter()
         head = _Head(self._unmatched)
         try:
-            status, headers, body = await self._answer(scope, receive, head)
+            answer = await self._answer(scope, receive, head)
+            if isinstance(answer, AnswerStream):
+                status = await answer.send(send, head.request_id)
+                head.meter.note(scope["method"], status, started=started, request_id=head.request_id)
+                return
+            status, headers, body = answer
         except ClientGoneError:
             head.meter.note(scope["method"], CLIENT_GONE, started=started, request_id=head.request_id)
             return
@@ -118,28 +128,44 @@ class Api:
 
     async def _answer(
         self, scope: Scope, receive: Receive, head: _Head
-    ) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    ) -> tuple[int, list[tuple[bytes, bytes]], bytes] | AnswerStream:
         self._read_head(scope["headers"], head)
         endpoint, segments = self._route(scope)
         head.meter = endpoint.meter
         transcoder = endpoint.transcoder
         body = await self._body(scope, receive, endpoint) if head.has_body else b""
-        if endpoint.call is None:
-            raise HttpError(
-                grpc.StatusCode.UNIMPLEMENTED, "STREAMING_NOT_SUPPORTED", "this method streams, which REST does not yet"
-            )
-        message = transcoder.read(
-            HttpRequest(
-                segments=segments,
-                query=scope["query_string"],
-                content_type=head.content_type,
-                body=body,
-                idempotency_key=head.idempotency_key,
-            )
+        request = HttpRequest(
+            segments=segments,
+            query=scope["query_string"],
+            content_type=head.content_type,
+            body=body,
+            idempotency_key=head.idempotency_key,
         )
+        message: Any = iter(transcoder.read_many(request)) if endpoint.takes_many else transcoder.read(request)
+        if endpoint.answers_many:
+            return await self._stream(scope, endpoint, message, head)
         reply = await self._call(scope, endpoint.call, message, head)
         content_type, data = transcoder.write(reply)
         return 200, [(b"content-type", content_type)], data
+
+    async def _stream(self, scope: Scope, endpoint: Endpoint, message: Any, head: _Head) -> AnswerStream:
+        """The answer's stream, once it has a first message, an end, or nothing to say for a while."""
+        form = None if endpoint.transcoder.answers_raw else choose(head.accept)
+        rpc = self._begin(scope, endpoint.call, message, head)
+        stream = AnswerStream(
+            rpc,
+            form,
+            endpoint.transcoder.write,
+            lambda error: self._translated(error, head.request_id),
+            last_event_id=head.last_event_id,
+        )
+        try:
+            await stream.begin()
+        except grpc.aio.AioRpcError as error:
+            raise self._translated(error, head.request_id) from error
+        except asyncio.CancelledError as error:
+            raise _gone_or(error) from error
+        return stream
 
     def _route(self, scope: Scope) -> tuple[Endpoint, list[str]]:
         try:
@@ -171,6 +197,11 @@ class Api:
                 head.idempotency_key = _key(head.idempotency_key, _text(name, value))
             elif name == b"grpc-timeout":
                 head.timeout = _text(name, value)
+            elif name == b"accept":
+                head.accept = f"{head.accept},{_text(name, value)}" if head.accept else _text(name, value)
+            elif name == b"last-event-id":
+                head.last_event_id = _text(name, value)
+                metadata.append((LAST_EVENT_ID, head.last_event_id))
         head.metadata = tuple(metadata)
 
     async def _body(self, scope: Scope, receive: Receive, endpoint: Endpoint) -> bytes:
@@ -182,27 +213,37 @@ class Api:
         return body
 
     async def _call(self, scope: Scope, call: Call, message: Any, head: _Head) -> Any:
+        try:
+            return await self._begin(scope, call, message, head)
+        except grpc.aio.AioRpcError as error:
+            raise self._translated(error, head.request_id) from error
+        except asyncio.CancelledError as error:
+            raise _gone_or(error) from error
+
+    def _begin(self, scope: Scope, call: Call, message: Any, head: _Head) -> Any:
+        """The RPC, which ends when the client goes."""
         timeout = _timeout_s(head.timeout) if head.timeout else math.inf
         rpc = call(message, timeout=timeout, metadata=head.metadata)
         on_disconnect = scope.get("extensions", {}).get(ON_DISCONNECT)
         if on_disconnect is not None:
             on_disconnect(rpc.cancel)
-        try:
-            return await rpc
-        except grpc.aio.AioRpcError as error:
-            self._note(error, head.request_id)
-            raise self._errors.translate(error) from error
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            raise ClientGoneError from error
+        return rpc
+
+    def _translated(self, error: grpc.aio.AioRpcError, request_id: str) -> HttpError:
+        self._note(error, request_id)
+        return self._errors.translate(error)
 
     def _note(self, error: grpc.aio.AioRpcError, request_id: str) -> None:
         """Keep in the log what masking takes from the answer."""
         if error.code() in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS):
             fields = {"request_id": request_id, "status": error.code().name, "upstream_message": error.details()}
             logger.warning("upstream failed", extra=fields)
+
+
+def _gone_or(error: asyncio.CancelledError) -> BaseException:
+    """What a cancelled call means: that the client has gone, unless it is we who are cancelled."""
+    task = asyncio.current_task()
+    return error if task is not None and task.cancelling() else ClientGoneError()
 
 
 def answer_of(error: HttpError) -> tuple[int, list[tuple[bytes, bytes]], bytes]:

@@ -169,8 +169,14 @@ def _routes(schema: Schema, config: GatewayConfig) -> list[Route]:
 def _router(built: list[Route], codec: Codec, upstreams: Upstreams) -> Router[Endpoint]:
     router: Router[Endpoint] = Router()
     for route in built:
-        call = None if route.method.streaming else upstreams.call(route.method)
-        endpoint = Endpoint(Transcoder(route, codec), call, Meter(route.rule.path))
+        method = route.method
+        endpoint = Endpoint(
+            Transcoder(route, codec),
+            upstreams.call(method),
+            Meter(route.rule.path),
+            takes_many=method.client_streaming,
+            answers_many=method.server_streaming,
+        )
         router.add(route.template, route.rule.http_method, endpoint)
     return router
 

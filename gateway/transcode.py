@@ -7,7 +7,7 @@ repeats another must agree with it; what belongs to none is refused by name.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -23,12 +23,14 @@ from gateway.errors import JSON, HttpError, Violation, invalid
 from gateway.fields import FIELD_MASK, HTTP_BODY, FieldPathError, message_of, resolve, takes_text
 from gateway.routes import Route
 from gateway.scalars import BadValueError
+from gateway.streams import NDJSON, lines_of
 from gateway.template import Variable
 
 _KEY_FIELD = "request_id"
 _MASK_FIELD = "update_mask"
 _GUARD_FIELD = "etag"
 _NO_BODY = object()
+_LINES = frozenset({NDJSON.decode(), "application/jsonl"})
 
 Setter = Callable[[Any, str], None]
 
@@ -42,6 +44,9 @@ class HttpRequest:
     content_type: str = ""
     body: bytes = b""
     idempotency_key: str = ""
+    # Of many: which, and its JSON value if it is parsed already.
+    where: str = ""
+    value: Any = _NO_BODY
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +70,13 @@ class Transcoder:
         self._body_field = method.input.fields_by_name.get(rule.body) if rule.body not in ("", "*") else None
         self._key = _has_key(route)
         self._mask = _derives_mask(route)
+        self._answers_raw = _answers_raw(route)
         self._write = _writer(route, messages)
+
+    @property
+    def answers_raw(self) -> bool:
+        """Whether replies are passed on as they are, which is what google.api.HttpBody is for."""
+        return self._answers_raw
 
     @property
     def takes_body(self) -> bool:
@@ -83,10 +94,27 @@ class Transcoder:
         if request.idempotency_key and self._key:
             _set_key(message, request.idempotency_key, violations)
         if violations:
-            raise invalid(violations)
+            raise invalid([_within(request, violation) for violation in violations])
         if self._mask:
             self._derive_mask(members, message)
         return message
+
+    def read_many(self, request: HttpRequest) -> list[Message]:
+        """The request messages of a method that takes many: of the lines of NDJSON, or of an array's elements.
+
+        Path and query are part of each. Raises HttpError as `read`, naming which of them is wrong.
+        """
+        if _kind(request.content_type) in _LINES:
+            numbered = enumerate(lines_of(request.body))
+            return [
+                self.read(replace(request, content_type="", body=line, where=f"[{number}]"))
+                for number, line in numbered
+            ]
+        _check_json(request.content_type)
+        values = _parsed(request) if request.body else []
+        if not isinstance(values, list):
+            raise invalid([Violation("body", "must be an array of messages, or lines of application/x-ndjson")])
+        return [self.read(replace(request, value=value, where=f"[{number}]")) for number, value in enumerate(values)]
 
     def write(self, reply: Message) -> tuple[bytes, bytes]:
         """The content type and the bytes of a response body."""
@@ -100,13 +128,12 @@ class Transcoder:
             target = self._raw_body(message)
             target.content_type, target.data = request.content_type, request.body
             return _NO_BODY
-        if not request.body:
-            return _NO_BODY
-        _check_json(request.content_type)
-        try:
-            value = codec.parse(request.body)
-        except BadJsonError as error:
-            raise invalid([Violation(error.field or "body", str(error))], "MALFORMED_JSON") from error
+        value = request.value
+        if value is _NO_BODY:
+            if not request.body:
+                return _NO_BODY
+            _check_json(request.content_type)
+            value = _parsed(request)
         if self._body_field is None:
             violations += self._messages.reader.read(value, message)
         else:
@@ -196,11 +223,16 @@ def _derives_mask(route: Route) -> bool:
     return is_mask and route.rule.http_method == "PATCH" and route.rule.body not in ("", "*")
 
 
+def _answers_raw(route: Route) -> bool:
+    field = route.method.output.fields_by_name.get(route.rule.response_body)
+    kind = route.method.output if field is None else field.message_type
+    return kind is not None and kind.full_name == HTTP_BODY and not (field is not None and field.is_repeated)
+
+
 def _writer(route: Route, messages: Codec) -> Callable[[Any], tuple[bytes, bytes]]:
     output, name = route.method.output, route.rule.response_body
     field = output.fields_by_name.get(name)
-    kind = output if field is None else field.message_type
-    if kind is not None and kind.full_name == HTTP_BODY and not (field is not None and field.is_repeated):
+    if _answers_raw(route):
         return lambda reply: _raw(reply if field is None else getattr(reply, name))
     to_text = messages.writer.text if field is None else messages.writer.field(field)
     return lambda reply: (JSON, to_text(reply))
@@ -211,9 +243,25 @@ def _raw(body: Any) -> tuple[bytes, bytes]:
     return content_type.encode() or b"application/octet-stream", body.data
 
 
+def _parsed(request: HttpRequest) -> Any:
+    try:
+        return codec.parse(request.body)
+    except BadJsonError as error:
+        wrong = _within(request, Violation(error.field or "body", str(error)))
+        raise invalid([wrong], "MALFORMED_JSON") from error
+
+
+def _within(request: HttpRequest, violation: Violation) -> Violation:
+    return replace(violation, field=f"{request.where}.{violation.field}") if request.where else violation
+
+
+def _kind(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()
+
+
 def _check_json(content_type: str) -> None:
-    kind, _, parameters = content_type.lower().partition(";")
-    kind = kind.strip()
+    kind = _kind(content_type)
+    parameters = content_type.lower().partition(";")[2]
     charset = parameters.partition("charset=")[2].strip(' "')
     if charset not in ("", "utf-8", "utf8") or not (
         kind in ("", "application/json") or (kind.startswith("application/") and kind.endswith("+json"))

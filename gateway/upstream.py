@@ -7,6 +7,7 @@ config are made by the channel, its time-outs are given to each call.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -55,14 +56,29 @@ class Upstreams:
         self._health = {address: _health_call(channel) for address, channel in self._channels.items()}
 
     def call(self, method: Method) -> Call:
-        """The call of a unary method, within the time-out that the service config has for it. Each use is one RPC."""
+        """The call of a method, within the time-out that the service config has for it. Each use is one RPC.
+
+        A call that streams its request takes an iterator of messages. One that streams at all may last as long as it
+        likes, where the service config is silent.
+        """
         path = f"/{method.service}/{method.name}"
-        call: Call = self._channels[self._addresses[method.service]].unary_unary(
+        channel = self._channels[self._addresses[method.service]]
+        kinds: dict[tuple[bool, bool], Any] = {
+            (False, False): channel.unary_unary,
+            (False, True): channel.unary_stream,
+            (True, False): channel.stream_unary,
+            (True, True): channel.stream_stream,
+        }
+        call: Call = kinds[method.client_streaming, method.server_streaming](
             path,
             request_serializer=message_class(method.input).SerializeToString,
             response_deserializer=message_class(method.output).FromString,
         )
-        ceiling = self._config.timeout_s(path) or self._deadline_s
+        ceiling = self._config.timeout_s(path) or (math.inf if method.streaming else self._deadline_s)
+        if method.streaming:
+            return lambda message, *, timeout, metadata: call(
+                message, timeout=_finite(min(timeout, ceiling)), metadata=metadata
+            )
         return lambda message, *, timeout, metadata: call(message, timeout=min(timeout, ceiling), metadata=metadata)
 
     async def not_ready(self) -> dict[str, str]:
@@ -84,6 +100,10 @@ class Upstreams:
             code = error.code()
             return "SERVING" if code is grpc.StatusCode.UNIMPLEMENTED else code.name
         return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
+
+
+def _finite(timeout: float) -> float | None:
+    return None if math.isinf(timeout) else timeout
 
 
 def _health_call(channel: grpc.aio.Channel) -> Call:

@@ -80,12 +80,57 @@ class ProbeServer(grpc.GenericRpcHandler):
         method = self._methods.get(handler_call_details.method)
         if method is None:
             return None
+        requests: Any = message_class(method.input).FromString
+        replies: Any = message_class(method.output).SerializeToString
+        streamed = {
+            "Watch": (grpc.unary_stream_rpc_method_handler, self._watch),
+            "Follow": (grpc.unary_stream_rpc_method_handler, self._follow),
+            "Download": (grpc.unary_stream_rpc_method_handler, self._download),
+            "Collect": (grpc.stream_unary_rpc_method_handler, self._collect),
+            "Talk": (grpc.stream_stream_rpc_method_handler, self._talk),
+        }.get(method.name)
+        if streamed is not None:
+            handler, stream = streamed
+            return handler(stream, request_deserializer=requests, response_serializer=replies)
         behaviour = {"Fail": self._fail, "Arrival": self._arrival, "Hang": self._hang}.get(method.name, self._echo)
         return grpc.unary_unary_rpc_method_handler(
             behaviour,
             request_deserializer=message_class(method.input).FromString,
             response_serializer=message_class(method.output).SerializeToString,
         )
+
+    async def _watch(self, request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+        new = message_class(self._methods[f"/{SERVICE}/Watch"].output)
+        for number in range(request.count):
+            yield new(number=number)
+        await self._end(request, context)
+
+    async def _follow(self, request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+        metadata = {key: str(value) for key, value in context.invocation_metadata() or ()}
+        seen = metadata.get("last-event-id", "")
+        new = message_class(self._methods[f"/{SERVICE}/Follow"].output)
+        for number in range(request.count):
+            yield new(event_id=f"e{number}", text=f"after {seen}")
+
+    async def _download(self, request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+        new = message_class(self._methods[f"/{SERVICE}/Download"].output)
+        for number in range(request.count):
+            yield new(content_type="image/png", data=bytes([number]) * 1000)
+        await self._end(request, context)
+
+    async def _collect(self, requests: Any, _: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        new = message_class(self._methods[f"/{SERVICE}/Collect"].output)
+        return new(collected=[one async for one in requests])
+
+    async def _talk(self, requests: Any, _: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+        async for one in requests:
+            yield one
+
+    async def _end(self, request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        if request.hangs:
+            await self._hang(request, context)
+        if request.code:
+            await context.abort(next(one for one in grpc.StatusCode if one.value[0] == request.code), "as asked")
 
     async def _echo(self, request: Any, _: grpc.aio.ServicerContext[Any, Any]) -> Any:
         self.calls += 1

@@ -362,10 +362,7 @@ async def test_a_client_that_goes_cancels_the_call(client: httpx.AsyncClient, pr
     await asyncio.wait_for(probe.cancelled.wait(), 2)
 
 
-async def test_streams_and_planned_methods_are_routed(client: httpx.AsyncClient) -> None:
-    stream = await client.get("/v1/watch")
-    assert stream.status_code == 501
-    assert reason_of(stream) == "STREAMING_NOT_SUPPORTED"
+async def test_planned_methods_are_routed(client: httpx.AsyncClient) -> None:
     assert (await client.get("/v1/later")).status_code == 200
 
 

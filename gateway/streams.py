@@ -1,0 +1,210 @@
+"""Answers of many messages, in the form that the client asks for: a JSON array, NDJSON or server-sent events.
+
+What fails before the first message is an ordinary error. What fails later is told in the stream, and an array is then
+not closed, so that nobody takes it for whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+
+from gateway.errors import JSON, HttpError, internal
+from gateway.metrics import CLIENT_GONE
+
+NDJSON = b"application/x-ndjson"
+SSE = b"text/event-stream"
+LAST_EVENT_ID = "last-event-id"
+HEARTBEAT_S = 15.0
+_ID_FIELD = "event_id"
+_OK = 200
+# Who has nothing to say for so long is taken to listen, and the status is sent.
+_PATIENCE_S = 0.5
+
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+_log = logging.getLogger("gateway")
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How the messages stand one behind the other."""
+
+    content_type: bytes
+    opening: bytes
+    between: bytes
+    closing: bytes
+    # A message's JSON text and its id, and an error's, as they stand in the stream.
+    item: Callable[[bytes, str], bytes]
+    failure: Callable[[bytes], bytes] | None
+    # Sent while nothing comes, so that all on the way see that somebody is there; empty where the form has no room.
+    heartbeat: bytes = b""
+
+
+def _plain(text: bytes, _: str) -> bytes:
+    return text
+
+
+def _event(text: bytes, event_id: str) -> bytes:
+    return b"id: %s\ndata: %s\n\n" % (event_id.encode(), text)
+
+
+ARRAY = Form(JSON, b"[", b",\n", b"]", _plain, lambda error: error)
+LINES = Form(NDJSON, b"", b"", b"", lambda text, _: text + b"\n", lambda error: error + b"\n")
+EVENTS = Form(SSE, b"", b"", b"", _event, lambda error: b"event: error\ndata: %s\n\n" % error, heartbeat=b":\n\n")
+# The first is what whoever does not mind gets.
+_FORMS = (ARRAY, LINES, EVENTS)
+_NAMES = {form.content_type.decode(): form for form in _FORMS} | {"application/jsonl": LINES}
+
+
+def choose(accept: str) -> Form:
+    """The form that an Accept header likes best. Raises HttpError 406 when it likes none."""
+    liked = list(_liked(accept)) if accept else [(1.0, ARRAY)]
+    if not liked:
+        names = ", ".join(form.content_type.decode() for form in _FORMS)
+        raise HttpError(
+            grpc.StatusCode.INVALID_ARGUMENT, "NOT_ACCEPTABLE", f"this streams as one of {names}", http_code=406
+        )
+    # The first of those that are liked best.
+    return max(liked, key=lambda weighed: weighed[0])[1]
+
+
+def _event_id(message: Any, number: int) -> str:
+    """What a client that comes back names as the last it has seen: the message's own `event_id`, or a count."""
+    field = message.DESCRIPTOR.fields_by_name.get(_ID_FIELD)
+    own = getattr(message, _ID_FIELD) if field is not None and not field.is_repeated else ""
+    # An id is one line.
+    return own if isinstance(own, str) and own.isprintable() and own else str(number)
+
+
+def _first_number(last_event_id: str) -> int:
+    """The count to go on with behind that one."""
+    return int(last_event_id) + 1 if last_event_id.isascii() and last_event_id.isdecimal() else 1
+
+
+class AnswerStream:
+    """One streaming answer: `begin` before anything is sent, then `send`."""
+
+    def __init__(
+        self,
+        rpc: Any,
+        form: Form | None,
+        write: Callable[[Any], tuple[bytes, bytes]],
+        translate: Callable[[grpc.aio.AioRpcError], HttpError],
+        *,
+        last_event_id: str,
+    ) -> None:
+        """Without a form, replies are bytes of one body, of the content type of the first."""
+        self._rpc = rpc
+        self._form = form
+        self._write = write
+        self._translate = translate
+        self._number = _first_number(last_event_id)
+        self._next: asyncio.Future[Any] = asyncio.ensure_future(rpc.read())
+
+    async def begin(self) -> None:
+        """Wait for the first message, not for long. Raises what the call ends in before it has one."""
+        try:
+            await asyncio.wait({self._next}, timeout=None if self._form is None else _PATIENCE_S)
+        except asyncio.CancelledError:
+            self._end()
+            raise
+        if self._next.done():
+            self._next.result()
+
+    async def send(self, send: Send, request_id: str) -> int:
+        """Send all that comes, until it ends or the client has gone; answer the HTTP status to be noted."""
+        form = self._form or _raw(await self._next, self._write)
+        headers = [
+            (b"content-type", form.content_type),
+            (b"cache-control", b"no-store"),
+            # Proxies that gather an answer would keep the messages to themselves.
+            (b"x-accel-buffering", b"no"),
+            (b"x-request-id", request_id.encode()),
+        ]
+        try:
+            await send({"type": "http.response.start", "status": _OK, "headers": headers})
+            await _send(send, form.opening)
+            return await self._send_all(send, form)
+        finally:
+            self._end()
+
+    async def _send_all(self, send: Send, form: Form) -> int:
+        before = b""
+        while True:
+            await asyncio.wait({self._next}, timeout=HEARTBEAT_S if form.heartbeat else None)
+            if not self._next.done():
+                await _send(send, form.heartbeat)
+                continue
+            try:
+                message = self._next.result()
+                if message is grpc.aio.EOF:
+                    await _send(send, form.closing, more=False)
+                    return _OK
+                item = form.item(self._write(message)[1], _event_id(message, self._number))
+            except asyncio.CancelledError:
+                # It ended with its client.
+                return CLIENT_GONE
+            except Exception as error:  # noqa: BLE001 - whatever it is, the status is sent already
+                return await self._fail(send, form, before, error)
+            self._next = asyncio.ensure_future(self._rpc.read())
+            await _send(send, before + item)
+            before = form.between
+            self._number += 1
+
+    async def _fail(self, send: Send, form: Form, before: bytes, error: Exception) -> int:
+        if isinstance(error, grpc.aio.AioRpcError):
+            told = self._translate(error)
+        else:
+            _log.exception("stream failed")
+            told = internal()
+        if form.failure is not None:
+            await _send(send, before + form.failure(told.body()), more=False)
+        # A body of bytes has no room for it, and is broken off.
+        return told.code
+
+    def _end(self) -> None:
+        self._next.cancel()
+        self._rpc.cancel()
+
+
+async def _send(send: Send, body: bytes, *, more: bool = True) -> None:
+    if body or not more:
+        await send({"type": "http.response.body", "body": body, "more_body": more})
+
+
+def _raw(first: Any, write: Callable[[Any], tuple[bytes, bytes]]) -> Form:
+    content_type = b"application/octet-stream" if first is grpc.aio.EOF else write(first)[0]
+    return Form(content_type, b"", b"", b"", _plain, None)
+
+
+def lines_of(body: bytes) -> list[bytes]:
+    """The lines of an NDJSON body that hold anything."""
+    return [line for line in body.split(b"\n") if line.strip()]
+
+
+def _liked(accept: str) -> Iterator[tuple[float, Form]]:
+    for name, weight in _weighed(accept.split(",")):
+        if weight <= 0:
+            continue
+        if name in _NAMES:
+            yield weight, _NAMES[name]
+        elif name in ("*/*", "application/*"):
+            yield weight, ARRAY
+        elif name == "text/*":
+            yield weight, EVENTS
+
+
+def _weighed(ranges: Iterable[str]) -> Iterator[tuple[str, float]]:
+    for one in ranges:
+        name, *parameters = (part.strip().lower() for part in one.split(";"))
+        weight = next((part[2:] for part in parameters if part.startswith("q=")), "1")
+        try:
+            yield name, float(weight)
+        except ValueError:
+            yield name, 0.0
