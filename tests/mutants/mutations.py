@@ -114,8 +114,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         "unsorted-locks",
         "crossed carts deadlock",
         "inventory_service/store/stock.py",
-        "    for keys in _in_parts(sorted(skus)):\n        for row in await _LOCKED.rows(",
-        "    for keys in ([sku] for sku in dict.fromkeys(skus)):\n        for row in await _LOCKED.rows(",
+        "    return [_LOCKED.asked(skus=keys) for keys in _in_parts(sorted(skus))]",
+        "    return [_LOCKED.asked(skus=[sku]) for sku in dict.fromkeys(skus)]",
         hunter="contention",
     ),
     _one(
