@@ -1,0 +1,70 @@
+"""docs/gateway.md: what it prints works as printed."""
+
+import re
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gateway.settings import KEYS
+from tests.gateway.probe import ROOT
+from tests.support.servers import free_port
+
+GUIDE = (ROOT / "docs" / "gateway.md").read_text()
+# A file's name stands before its text.
+FILES = dict(re.findall(r"^`([a-z.]+)`:\n\n```[a-z]+\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL))
+SHELL = re.findall(r"^```sh\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
+PRINTED = re.findall(r"^```json\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The guide's files, compiled and served by its own commands, on ports of our own: its port -> ours."""
+    ports = {"50061": str(free_port()), "8081": str(free_port())}
+    for name, text in FILES.items():
+        (tmp_path / name).write_text(with_ports(text, ports))
+    compiling, *serving = re.split(r"\n(?=python (?:server|-m gateway))", with_ports(SHELL[0], ports).strip())
+    python = f'python() {{ PYTHONPATH={shlex.quote(str(ROOT))} {shlex.quote(sys.executable)} "$@"; }}; '
+    subprocess.run(["bash", "-ec", python + compiling], cwd=tmp_path, check=True)
+    commands = [shlex.split(command.removesuffix("&"))[1:] for command in serving]
+    environment = {"PYTHONPATH": str(ROOT)}
+    started = [subprocess.Popen([sys.executable, *command], cwd=tmp_path, env=environment) for command in commands]
+    yield ports
+    for process in started:
+        process.terminate()
+        process.wait(10)
+
+
+def with_ports(text: str, ports: dict[str, str]) -> str:
+    for theirs, ours in ports.items():
+        text = text.replace(f":{theirs}", f":{ours}")
+    return text
+
+
+def test_the_example_answers_as_printed(served: dict[str, str]) -> None:
+    asked = [["curl", "--silent", "--show-error", *shlex.split(line)[1:]] for line in SHELL[1].strip().splitlines()]
+    answers = []
+    for line in asked:
+        command = [with_ports(word, served) for word in line]
+        answers.append(until_answered(command))
+
+    assert "".join(f"{answer.rstrip()}\n" for answer in answers) == PRINTED[0]
+
+
+def until_answered(command: list[str]) -> str:
+    ends_at = time.monotonic() + 20
+    while True:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        # Refused, or not there yet: the two processes have just been started.
+        if done.returncode == 0 and '"error"' not in done.stdout:
+            return done.stdout
+        assert time.monotonic() < ends_at, done
+        time.sleep(0.1)
+
+
+def test_every_key_of_the_config_is_told() -> None:
+    assert set(re.findall(r"^\| `([a-z_]+)` \|", GUIDE, re.MULTILINE)) == set(KEYS)
