@@ -160,7 +160,7 @@ class Api:
             last_event_id=head.last_event_id,
         )
         try:
-            await stream.begin()
+            await stream.first()
         except grpc.aio.AioRpcError as error:
             raise self._translated(error, head.request_id) from error
         except asyncio.CancelledError as error:

@@ -88,7 +88,7 @@ def _first_number(last_event_id: str) -> int:
 
 
 class AnswerStream:
-    """One streaming answer: `begin` before anything is sent, then `send`."""
+    """One streaming answer: `first` before anything is sent, then `send`."""
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class AnswerStream:
         self._number = _first_number(last_event_id)
         self._next: asyncio.Future[Any] = asyncio.ensure_future(rpc.read())
 
-    async def begin(self) -> None:
+    async def first(self) -> None:
         """Wait for the first message, not for long. Raises what the call ends in before it has one."""
         try:
             await asyncio.wait({self._next}, timeout=None if self._form is None else _PATIENCE_S)
