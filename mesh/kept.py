@@ -5,13 +5,16 @@ from its pool, beginning, ending and giving it back anew for every transaction c
 """
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from mesh.clock import Clock
 from mesh.mysql import MySqlConnection, driver_of, past_sqlalchemy
+
+T = TypeVar("T")
 
 # Older ones are closed: somewhere on the way somebody may have a limit, and servers come and go.
 _OLDEST_S = 1800.0
@@ -37,12 +40,14 @@ class KeptConnections:
         """How many are kept for later."""
         return len(self._idle)
 
-    @contextlib.asynccontextmanager
-    async def transaction(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction on one of them: committed in the end, or rolled back. Raises what SQLAlchemy would."""
+    async def run(self, body: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        """Run the body in a transaction on one of them: committed in the end, or rolled back.
+
+        Raises what the body does, or what SQLAlchemy would.
+        """
         kept = await self._take()
         try:
-            yield kept.connection
+            answer = await body(kept.connection)
         except BaseException:
             await self._roll_back(kept)
             raise
@@ -53,13 +58,13 @@ class KeptConnections:
             await self._drop(kept)
             raise
         self._idle.append(kept)
+        return answer
 
-    @contextlib.asynccontextmanager
-    async def reading(self) -> AsyncIterator[AsyncConnection]:
-        """One of them for what only reads, if the engine commits by itself: there is nothing to end."""
+    async def read(self, body: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        """Run what only reads on one of them, if the engine commits by itself: there is nothing to end."""
         kept = await self._take()
         try:
-            yield kept.connection
+            return await body(kept.connection)
         finally:
             await self._put_back(kept)
 

@@ -89,13 +89,16 @@ async def open_book(
     foreseen = all(isinstance(request, Reserve) or request.reservation_id in known for request in requests)
     skus = {line.sku for request in requests if isinstance(request, Reserve) for line in request.lines}
     skus.update(sku for key in ids for sku in known.get(key, ()))
-    rows, lines, *found = await read_together(
+    # Of what only new ones are asked for, nothing stands as a rule.
+    only_new = all(isinstance(request, Reserve) for request in requests)
+    rows, *found = await read_together(
         connection,
         _LOCKED_OF_OTHERS.asked(ids=ids, ours=attempt),
-        _LINES.asked(ids=ids),
         *(ask_shelves(skus) if foreseen else ()),
         *((moment.asked(),) if moment else ()),
+        *(() if only_new else (_LINES.asked(ids=ids),)),
     )
+    lines = found.pop() if not only_new else await _LINES.rows(connection, ids=ids) if rows else ()
     at = moment.told(found.pop()) if moment else await now_of(connection, rows)
     standing = _reservations(rows, lines)
     if not foreseen:

@@ -16,7 +16,7 @@ from tests.bench.stage import Options
 
 FULL = Options(
     rounds=3,
-    window_s=5.0,
+    window_s=4.5,
     warm_s=1.0,
     many_orders=300_000,
     sell_out=10_000,

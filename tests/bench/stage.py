@@ -28,6 +28,9 @@ SATURATING = 128
 _MOST_RATE = 1_500
 _REST_S = 30.0
 _POLL_S = 0.05
+_WRITTEN_S = 120.0
+# Of pages or of old versions; some always are.
+_FEW = 500
 
 _log = logging.getLogger(__name__)
 
@@ -132,8 +135,7 @@ class Stage:
         Each counts, whether it wrote anything or not, leases and sweeps included. Transactions that only read end with
         ROLLBACK here and do not count: they force nothing to the disk. So this is the most that can be said of writes.
         """
-        self.cursor.execute("SHOW GLOBAL STATUS LIKE 'Com_commit'")
-        return int(self.cursor.fetchone()[1])
+        return self._status("Com_commit")
 
     def until_rest(self, mesh: Mesh) -> None:
         """Return when no saga of the mesh is under way. Raises TimeoutError after half a minute."""
@@ -142,6 +144,23 @@ class Stage:
             if time.monotonic() > deadline:
                 raise TimeoutError("sagas are still under way")
             time.sleep(_POLL_S)
+
+    def until_written(self) -> None:
+        """Return when the server has brought to the disk what it was given; how long that takes is nobody's order's.
+
+        Raises TimeoutError after two minutes.
+        """
+        deadline = time.monotonic() + _WRITTEN_S
+        self.cursor.execute("SELECT @@GLOBAL.innodb_max_dirty_pages_pct")
+        [before] = self.cursor.fetchone()
+        self.cursor.execute("SET GLOBAL innodb_max_dirty_pages_pct = 0")
+        while (
+            self._status("Innodb_buffer_pool_pages_dirty") > _FEW or self._status("Innodb_history_list_length") > _FEW
+        ):
+            if time.monotonic() > deadline:
+                raise TimeoutError("the server is still writing")
+            time.sleep(_POLL_S)
+        self.cursor.execute("SET GLOBAL innodb_max_dirty_pages_pct = %s", (before,))
 
     def audit(self, mesh: Mesh) -> None:
         """Audit the databases of a mesh at rest; nothing may be found."""
@@ -166,6 +185,10 @@ class Stage:
         self.cursor.execute(query, (sku,))
         on_hand, held = self.cursor.fetchone()
         return on_hand, held
+
+    def _status(self, name: str) -> int:
+        self.cursor.execute("SHOW GLOBAL STATUS LIKE %s", (name,))
+        return int(self.cursor.fetchone()[1])
 
     def _count_ends(self, mesh: Mesh, first: str, sample: Sample) -> None:
         table = f"{mesh.database('checkout')}.orders"
