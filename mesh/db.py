@@ -261,7 +261,7 @@ async def _transaction(connection: AsyncConnection) -> AsyncIterator[None]:
 class _slot:  # noqa: N801 - reads as the context manager that it is
     """Wait for a connection to be free. Raises TimeoutError when that takes too long."""
 
-    # A class, since every transaction passes here: it costs a third of a generator.
+    # A class, since every transaction passes here: it costs less than half of a generator.
     def __init__(self, slots: asyncio.Semaphore) -> None:
         self._slots = slots
 

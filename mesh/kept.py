@@ -35,11 +35,6 @@ class KeptConnections:
         self._clock = clock
         self._idle: list[_Kept] = []
 
-    @property
-    def idle(self) -> int:
-        """How many are kept for later."""
-        return len(self._idle)
-
     async def run(self, body: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         """Run the body in a transaction on one of them: committed in the end, or rolled back.
 

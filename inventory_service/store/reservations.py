@@ -98,7 +98,11 @@ async def open_book(
         *((moment.asked(),) if moment else ()),
         *(() if only_new else (_LINES.asked(ids=ids),)),
     )
-    lines = found.pop() if not only_new else await _LINES.rows(connection, ids=ids) if rows else ()
+    lines: Sequence[Any] = ()
+    if not only_new:
+        lines = found.pop()
+    elif rows:
+        lines = await _LINES.rows(connection, ids=ids)
     at = moment.told(found.pop()) if moment else await now_of(connection, rows)
     standing = _reservations(rows, lines)
     if not foreseen:

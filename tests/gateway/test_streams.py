@@ -109,6 +109,7 @@ async def test_a_form_that_is_not_there_is_406(client: httpx.AsyncClient) -> Non
     assert reason_of(response) == "NOT_ACCEPTABLE"
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("accept", ["", "application/x-ndjson", "text/event-stream"])
 async def test_a_client_that_goes_ends_the_call_soon(
     client: httpx.AsyncClient, probe: ProbeServer, accept: str

@@ -132,6 +132,7 @@ async def test_a_connection_that_ends_in_the_middle_of_an_answer_is_lost(mariadb
 async def test_who_is_cancelled_while_an_answer_comes_leaves_no_connection(mariadb_url: str) -> None:
     connection = await opened(mariadb_url, MySqlConnection)
     waiting = asyncio.create_task(answers(connection, "SELECT SLEEP(30)"))
+    # No time: one turn of the loop, in which it asks and begins to wait. Were it not so, nothing would be closed below.
     await asyncio.sleep(0)
 
     waiting.cancel()

@@ -64,7 +64,7 @@ def _held() -> Counter[str]:
             case AsyncEngine():
                 held[f"connections of {one.url}"] += one.pool.checkedout()  # type: ignore[attr-defined]
             case KeptConnections():
-                held[f"connections of {one._engine.url}"] -= one.idle
+                held[f"connections of {one._engine.url}"] -= len(one._idle)
             case ConnectionPool():
                 held["connections to Redis"] += len(one._in_use_connections)
     return held
