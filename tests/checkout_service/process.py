@@ -6,7 +6,7 @@ import os
 import socket
 import sqlite3
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import grpc
@@ -60,12 +60,13 @@ async def channel_to(process: CheckoutProcess) -> AsyncIterator[grpc.aio.Channel
         yield channel
 
 
-@contextlib.contextmanager
-def write_locked(path: Path) -> Iterator[None]:
+@contextlib.asynccontextmanager
+async def write_locked(path: Path) -> AsyncIterator[None]:
     """Nobody else can write to the SQLite database meanwhile: who tries hangs."""
-    connection = sqlite3.connect(path, isolation_level=None)
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
-        connection.execute("BEGIN IMMEDIATE")
+        # Who writes just now may be a service in this very loop, which has to go on to come to its end.
+        await asyncio.to_thread(connection.execute, "BEGIN IMMEDIATE")
         yield
     finally:
         connection.close()

@@ -75,7 +75,7 @@ async def test_while_stock_is_being_held_sold_or_given_back(crashing: Crashing) 
     pending_id = await crashing.reaches(pending, "AWAITING_PAYMENT")
     for request in (committing, releasing):
         await held(shop, request.cart_id)
-    with write_locked(crashing.folder / "inventory.db"):
+    async with write_locked(crashing.folder / "inventory.db"):
         reserving = await crashing.begin(sku, "tok_ok")
         await crashing.reaches(reserving, "RESERVING")
         await crashing.reaches(committing, "COMMITTING")
@@ -117,10 +117,10 @@ async def test_between_the_sale_of_stock_and_the_capture(crashing: Crashing) -> 
     shop, sku = crashing.shop, await new_product(crashing.shop, 10)
     request = await crashing.begin(sku, "tok_timeout_charged")
     await held(shop, request.cart_id)
-    with contextlib.ExitStack() as hanging:
-        with write_locked(crashing.folder / "inventory.db"):
+    async with contextlib.AsyncExitStack() as hanging:
+        async with write_locked(crashing.folder / "inventory.db"):
             await crashing.reaches(request, "COMMITTING")
-            hanging.enter_context(write_locked(crashing.folder / "psp.db"))
+            await hanging.enter_async_context(write_locked(crashing.folder / "psp.db"))
         await crashing.reaches(request, "CAPTURING")
 
         await crashing.crash()
