@@ -28,7 +28,7 @@ from checkout_service.waiters import Waiters
 from mesh.batch import Batcher
 from mesh.clock import Clock
 from mesh.db import Connection, Database
-from mesh.errors import Failure, Kind, unavailable
+from mesh.errors import Failure, Kind, PoisonError, unavailable
 
 ACTOR = "checkout"
 _RECOVER_EVERY_S = 0.5
@@ -304,20 +304,36 @@ class Engine:
         return report or await self._outside.look(course) or Report(outcome=Outcome.GAVE_UP)
 
     async def _record_many(self, reported: Sequence[_Reported]) -> list[Course | Failure]:
+        # A repetition must come to the same rows, so the time is taken once. No order changes before it last did.
         at: datetime | None = None
+        # Most go straight on and stand as they are known here. What people had a hand in is put in the order in which
+        # the database saw it.
+        straight = all(_goes_straight(item.course) for item in reported)
+        looks = not straight
 
         async def body(connection: Connection) -> list[Course | Failure]:
-            nonlocal at
+            nonlocal at, looks
+            if not looks:
+                at = max(self._lease.now(), *(item.course.order.update_time for item in reported))
+                # A repetition may have come about already, so it looks first.
+                looks = True
+                ways = [self._way(item.course, item.reports, at) for item in reported]
+                await saga_store.apply_believed(connection, _moves(ways), self._encode)
+                return [way if isinstance(way, Failure) else way.after for way in ways]
             standing, now = await saga_store.lock_sagas(connection, [item.course.saga.saga_id for item in reported])
-            # A repetition after a lost COMMIT must come to the same rows, so the time is taken once.
             at = at or now
-            believed = [_wished(item.course, standing) for item in reported]
-            ways = [self._way(course, item.reports, at) for course, item in zip(believed, reported, strict=True)]
-            moves = [way for way in ways if isinstance(way, Move)]
-            refused = iter(await saga_store.apply_moves(connection, standing, moves, self._encode))
+            wished = [_wished(item.course, standing) for item in reported]
+            ways = [self._way(course, item.reports, at) for course, item in zip(wished, reported, strict=True)]
+            refused = iter(await saga_store.apply_moves(connection, standing, _moves(ways), self._encode))
             return [way if isinstance(way, Failure) else (next(refused) or way.after) for way in ways]
 
-        recorded = await self._database.transact("saga_steps", body)
+        try:
+            recorded = await self._database.transact("saga_steps", body)
+        except PoisonError:
+            if not straight:
+                raise
+            # Somebody wishes one undone, or has taken it over.
+            recorded = await self._database.transact("saga_steps", body)
         if any(isinstance(course, Course) and course.order.state in ANNOUNCED for course in recorded):
             self._announce()
         return recorded
@@ -387,6 +403,15 @@ class Engine:
             except Exception:  # noqa: BLE001 - the loop outlives whatever its work runs into
                 _log.exception("background work broke", extra={"work": work.__name__})
             await asyncio.sleep(every_s * self._clock.uniform(0.8, 1.2))
+
+
+def _goes_straight(course: Course) -> bool:
+    """Whether nobody wished anything of it, took it over or had to try anything again."""
+    return course.saga.epoch == 1 and course.saga.attempts == 0 and not course.saga.wish
+
+
+def _moves(ways: Sequence[Move | Failure]) -> list[Move]:
+    return [way for way in ways if isinstance(way, Move)]
 
 
 def _seen(recording: asyncio.Task[None]) -> None:

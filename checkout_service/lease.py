@@ -26,8 +26,8 @@ class Lease:
         self.owner = clock.uuid7()
         self._database = database
         self._clock = clock
-        # The database's time at the last renewal, and the monotonic time just before it was asked for.
-        self._seen: tuple[datetime, float] | None = None
+        # The database's time at the last renewal, and the monotonic times just before it was asked for and behind.
+        self._seen: tuple[datetime, float, float] | None = None
         self._held = asyncio.Event()
         self._renewal: asyncio.Future[datetime] | None = None
 
@@ -36,11 +36,11 @@ class Lease:
         return self._seen is not None and self._clock.monotonic() < self._seen[1] + LASTS.total_seconds()
 
     def now(self) -> datetime:
-        """About the database's time. Raises UNAVAILABLE before it was ever seen."""
+        """About the database's time, a little late but never early. Raises UNAVAILABLE before it was ever seen."""
         if self._seen is None:
             raise unavailable("COORDINATOR_STARTING", "Checkout is starting.")
-        at, seen = self._seen
-        return at + timedelta(seconds=self._clock.monotonic() - seen)
+        at, _, answered = self._seen
+        return at + timedelta(seconds=self._clock.monotonic() - answered)
 
     async def until_held(self) -> None:
         """Wait until the lease is held, so that what starts now starts within it."""
@@ -57,7 +57,7 @@ class Lease:
             )
         )
         at = await asyncio.shield(self._renewal)
-        self._seen = (at, asked)
+        self._seen = (at, asked, self._clock.monotonic())
         self._held.set()
 
     async def end(self) -> None:

@@ -106,6 +106,14 @@ async def lock_sagas(connection: AsyncConnection, saga_ids: Iterable[str]) -> tu
     return standing, at
 
 
+async def apply_believed(connection: AsyncConnection, moves: Sequence[Move], encode: Encode) -> None:
+    """Bring every move about without having looked whether its saga stands as believed, its wish included.
+
+    When one does not, the transaction ends in a PoisonError, at its COMMIT at the latest.
+    """
+    await _write(connection, moves, encode, believed=True)
+
+
 async def apply_moves(
     connection: AsyncConnection, standing: Mapping[str, Standing], moves: Sequence[Move], encode: Encode
 ) -> list[Failure | None]:
@@ -116,10 +124,7 @@ async def apply_moves(
     """
     results = [_check(standing.get(move.before.saga.saga_id), move) for move in moves]
     due = [move for move, result in zip(moves, results, strict=True) if result is _DUE]
-    await _update_sagas(connection, due)
-    await _update_payments(connection, due)
-    await _update_orders(connection, [move.changes for move in due if move.changes], encode)
-    await _free_claims(connection, [move for move in due if move.frees_claim])
+    await _write(connection, due, encode, believed=False)
     return [None if result is _DUE else result for result in results]
 
 
@@ -140,6 +145,8 @@ async def read_courses(connection: AsyncConnection, saga_ids: Sequence[str]) -> 
     return [Course(saga, by_id[saga.saga_id]) for saga in found]
 
 
+# What a move relies on of a saga that nobody has locked and looked at.
+_BELIEVED = ("epoch", "owner", "state", "wish")
 _DUE = Failure(Kind.UNKNOWN, "DUE", "The move is due.")
 _LOST = Failure(Kind.ABORTED, "OWNERSHIP_LOST", "Another coordinator has taken this saga over.")
 
@@ -156,15 +163,24 @@ def _check(row: Standing | None, move: Move) -> Failure | None:
     return None if made else _LOST
 
 
-async def _update_sagas(connection: AsyncConnection, moves: Sequence[Move]) -> None:
+async def _write(connection: AsyncConnection, moves: Sequence[Move], encode: Encode, *, believed: bool) -> None:
+    await _update_sagas(connection, moves, believed=believed)
+    await _update_payments(connection, moves)
+    await _update_orders(connection, [move.changes for move in moves if move.changes], encode)
+    await _free_claims(connection, [move for move in moves if move.frees_claim])
+
+
+async def _update_sagas(connection: AsyncConnection, moves: Sequence[Move], *, believed: bool) -> None:
     # Sagas that take the same step together change in the same way: one statement for each way.
-    alike: dict[tuple[tuple[str, Any], ...], list[str]] = defaultdict(list)
+    alike: dict[tuple[tuple[tuple[str, Any], ...], ...], list[str]] = defaultdict(list)
     for move in moves:
         old, new = saga_row(move.before.saga), saga_row(move.after.saga)
         changes = tuple((name, value) for name, value in new.items() if value != old[name])
-        alike[changes].append(move.after.saga.saga_id)
-    for changes, saga_ids in alike.items():
-        await set_alike(connection, sagas.c.saga_id, saga_ids, dict(changes))
+        belief = tuple((name, old[name]) for name in _BELIEVED) if believed else ()
+        alike[changes, belief].append(move.after.saga.saga_id)
+    for (changes, belief), saga_ids in alike.items():
+        where = {name: [value] for name, value in belief}
+        await set_alike_where(connection, sagas.c.saga_id, saga_ids, dict(changes), where)
 
 
 async def _update_payments(connection: AsyncConnection, moves: Sequence[Move]) -> None:

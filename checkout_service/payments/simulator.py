@@ -29,7 +29,7 @@ from checkout_service.payments.store import Entry
 from mesh.batch import Batcher
 from mesh.clock import Clock
 from mesh.db import Database
-from mesh.errors import Failure
+from mesh.errors import Failure, PoisonError
 
 # Sends a webhook: its raw body, to be signed and delivered. Raises Failure.
 SendWebhook = Callable[[bytes], Awaitable[None]]
@@ -149,6 +149,17 @@ class PaymentSimulator:
     async def _write(self, writes: Sequence[_Write]) -> list[Entry | Failure]:
         # The provider's own clock: nothing of the shop's is measured by it.
         at = self._clock.now()
+        expected = _expected(writes)
+        if expected is not None:
+            try:
+                await self._book.transact(
+                    "payment_book", lambda connection: store.write_expected(connection, *expected, at=at)
+                )
+            except PoisonError:
+                # A key that is not as most are: look at what stands.
+                pass
+            else:
+                return [write.add or _captured(write.payment_key) for write in writes]
 
         async def body(connection: AsyncConnection) -> list[Entry | Failure]:
             await store.add(connection, [write.add for write in writes if write.add is not None], at=at)
@@ -192,6 +203,20 @@ class PaymentSimulator:
                 await asyncio.sleep(0.2 * 2**attempt)
             else:
                 return
+
+
+def _expected(writes: Sequence[_Write]) -> tuple[list[Entry], list[str]] | None:
+    """New entries and captures, if there is nothing else and no key twice."""
+    adds = [write.add for write in writes if write.add is not None and write.state is None]
+    captures = [write.payment_key for write in writes if write.add is None and write.state is _S.CAPTURED]
+    is_all = len({write.payment_key for write in writes}) == len(adds) + len(captures) == len(writes)
+    return (adds, captures) if is_all else None
+
+
+def _captured(payment_key: str) -> Entry:
+    """What a capture that nothing stood against leaves, as far as it is answered."""
+    payment_id = _payment_id(payment_key)
+    return Entry(payment_key=payment_key, payment_id=payment_id, state=_S.CAPTURED, currency_code="", amount_minor=0)
 
 
 def _applied(book: dict[str, Entry], write: _Write) -> Entry:

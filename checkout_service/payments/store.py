@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from checkout_service.payments.tables import payments
 from mesh.db import BY_PRIMARY_KEY
 from mesh.query import Query
-from mesh.rows import insert_if_absent, set_alike
+from mesh.rows import insert_if_absent, insert_rows, set_alike, set_alike_where
 
 _SELECT = (
     select(
@@ -51,7 +51,11 @@ class Entry:
 
 async def add(connection: AsyncConnection, entries: Sequence[Entry], *, at: datetime) -> None:
     """Write entries whose keys are new; a key that stands stays as it is."""
-    rows = [
+    await insert_if_absent(connection, payments, _rows(entries, at))
+
+
+def _rows(entries: Sequence[Entry], at: datetime) -> list[dict[str, Any]]:
+    return [
         {
             "payment_key": entry.payment_key,
             "payment_id": entry.payment_id,
@@ -66,7 +70,20 @@ async def add(connection: AsyncConnection, entries: Sequence[Entry], *, at: date
         }
         for entry in sorted(entries, key=lambda entry: entry.payment_key)
     ]
-    await insert_if_absent(connection, payments, rows)
+
+
+async def write_expected(
+    connection: AsyncConnection, entries: Sequence[Entry], captured: Sequence[str], *, at: datetime
+) -> None:
+    """Write entries whose keys must be new, and capture payments that must be authorized, without having looked.
+
+    Otherwise the transaction ends in a PoisonError, at its COMMIT at the latest.
+    """
+    await insert_rows(connection, payments, _rows(entries, at))
+    if captured:
+        values = {"state": "CAPTURED", "update_time": at, **_AMOUNTS["CAPTURED"]}
+        lawful = {"state": ["AUTHORIZED"], "behaviour": ["", "REFUND_DECLINE"]}
+        await set_alike_where(connection, payments.c.payment_key, captured, values, lawful)
 
 
 async def read(connection: AsyncConnection, keys: Sequence[str], *, lock: bool = False) -> dict[str, Entry]:

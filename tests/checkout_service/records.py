@@ -10,7 +10,7 @@ from sqlalchemy.exc import OperationalError
 
 from checkout_service.placing import NewOrder, Placed, place_orders
 from checkout_service.saga import Course, Outcome, Report, advance
-from checkout_service.saga_store import Move, apply_moves, lock_sagas
+from checkout_service.saga_store import Move, apply_believed, apply_moves, lock_sagas
 from checkout_service.servicer import encode_order
 from checkout_service.tables import answers, order_events, order_keys, order_lines, orders, outbox, sagas
 from mesh.clock import SYSTEM_CLOCK
@@ -70,6 +70,11 @@ async def move(database: Database, *moves: Move) -> list[Failure | None]:
         return await apply_moves(connection, standing, moves, encode_order)
 
     return await database.transact("move", body)
+
+
+async def move_believed(database: Database, *moves: Move) -> None:
+    """Bring the moves about in one transaction that looks at nothing first."""
+    await database.transact("move", lambda connection: apply_believed(connection, moves, encode_order))
 
 
 async def step(database: Database, course: Course, *outcomes: Outcome, **facts: Any) -> Course:

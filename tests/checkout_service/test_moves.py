@@ -1,6 +1,7 @@
 """Durable steps: by compare-and-set, once, along legal edges, with everything that belongs to them or nothing."""
 
 import asyncio
+from dataclasses import astuple
 from datetime import timedelta
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from checkout_service.domain import OrderState
 from checkout_service.lease_store import take_over
 from checkout_service.placing import NewOrder
-from checkout_service.saga import Course, Outcome, SagaState
+from checkout_service.saga import Course, Outcome, SagaState, Wish
 from checkout_service.saga_store import Move, read_courses
 from checkout_service.servicer import encode_order
 from checkout_service.store import delete_free_claims
@@ -17,7 +18,17 @@ from checkout_service.tables import answers, cart_claims, invoices, order_events
 from mesh.db import NOT_AS_THEY_SHOULD_BE, Database
 from mesh.errors import Failure, Kind, PoisonError
 from tests.checkout_service.build import new_order, place_order
-from tests.checkout_service.records import move, place, placed, rows, step, stepped, written
+from tests.checkout_service.records import (
+    Written,
+    move,
+    move_believed,
+    place,
+    placed,
+    rows,
+    step,
+    stepped,
+    written,
+)
 
 UP_TO_CAPTURE = (Outcome.RESERVED, Outcome.AUTHORIZED, Outcome.COMMITTED)
 
@@ -53,6 +64,43 @@ async def test_who_believes_something_else_changes_nothing(database: Database, b
     assert isinstance(failure, Failure)
     assert (failure.kind, failure.reason) == (Kind.ABORTED, "OWNERSHIP_LOST")
     assert await standing(database, course) == course
+
+
+async def test_moves_of_sagas_that_stand_as_believed_leave_what_others_would(database: Database) -> None:
+    looked_at = await step(database, await placed(database, new_order()), *UP_TO_CAPTURE)
+    await move(database, Move(looked_at, await stepped(database, looked_at, Outcome.CAPTURED)))
+    counted = await written(database)
+    courses = [await step(database, await placed(database, new_order()), *UP_TO_CAPTURE) for _ in range(2)]
+    moves = [Move(course, await stepped(database, course, Outcome.CAPTURED)) for course in courses]
+
+    await move_believed(database, *moves)
+
+    assert [await standing(database, course) for course in courses] == [move.after for move in moves]
+    assert await written(database) == Written(*[3 * count for count in astuple(counted)])
+
+
+@pytest.mark.parametrize(
+    "believed",
+    [
+        {"epoch": 2},
+        {"owner": "coordinator-2"},
+        {"state": SagaState.CAPTURING},
+        {"saga_id": "ghost"},
+        {"wish": Wish.CANCEL},
+    ],
+)
+async def test_one_that_does_not_stand_as_believed_stops_all(database: Database, believed: dict[str, Any]) -> None:
+    course, good = [await placed(database, new_order()) for _ in range(2)]
+    counted = await written(database)
+    after = await stepped(database, course, Outcome.RESERVED)
+    before = course._replace(saga=course.saga._replace(**believed))
+    wrong = Move(before, after._replace(saga=after.saga._replace(**believed)))
+
+    with pytest.raises(PoisonError, match=NOT_AS_THEY_SHOULD_BE):
+        await move_believed(database, Move(good, await stepped(database, good, Outcome.RESERVED)), wrong)
+
+    assert await written(database) == counted
+    assert [await standing(database, each) for each in (course, good)] == [course, good]
 
 
 async def test_in_a_batch_each_move_is_judged_alone(database: Database) -> None:

@@ -64,7 +64,15 @@ MUTATIONS: tuple[Mutation, ...] = (
                 "    if row.owner == before.owner and row.state == before.state:\n",
                 "    if row is None:\n        return _LOST\n    if row.state == before.state:\n",
             ),
+            Edit(_SAGA_STORE, '_BELIEVED = ("epoch", "owner", "state", "wish")', '_BELIEVED = ("state", "wish")'),
         ),
+    ),
+    _one(
+        "no-wish-predicate",
+        "an order that its customer has called off is sold",
+        _SAGA_STORE,
+        '_BELIEVED = ("epoch", "owner", "state", "wish")',
+        '_BELIEVED = ("epoch", "owner", "state")',
     ),
     _one(
         "no-state-predicate",
@@ -228,7 +236,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "claim-not-freed",
         "a cart whose payment failed can never be ordered again",
         _SAGA_STORE,
-        "    await _free_claims(connection, [move for move in due if move.frees_claim])\n",
+        "    await _free_claims(connection, [move for move in moves if move.frees_claim])\n",
         "",
     ),
     _one(
@@ -257,10 +265,10 @@ MUTATIONS: tuple[Mutation, ...] = (
         "answer-before-commit",
         "a customer is told PAID, and then it is not so",
         "checkout_service/engine.py",
-        "            refused = iter(await saga_store.apply_moves(connection, standing, moves, self._encode))\n",
-        "            refused = iter(await saga_store.apply_moves(connection, standing, moves, self._encode))\n"
-        "            for move in moves:\n"
-        "                self._tell(move.after)\n",
+        "                await saga_store.apply_believed(connection, _moves(ways), self._encode)\n",
+        "                await saga_store.apply_believed(connection, _moves(ways), self._encode)\n"
+        "                for move in _moves(ways):\n"
+        "                    self._tell(move.after)\n",
     ),
     _one(
         "answer-not-kept",
