@@ -101,7 +101,14 @@ class Catalogue:
 
     async def _find_offers(self, skus: Sequence[str]) -> list[Offer | None]:
         wanted = sorted(set(skus))
-        products, available = await asyncio.gather(self._inventory.products(wanted), self._inventory.available(wanted))
+        # Both are over before the failure of one is told, so that none is left behind.
+        products, available = await asyncio.gather(
+            self._inventory.products(wanted), self._inventory.available(wanted), return_exceptions=True
+        )
+        if isinstance(products, BaseException):
+            raise products
+        if isinstance(available, BaseException):
+            raise available
         await self._remember(products)
         offers = {sku: Offer(product, available.get(sku, 0)) for sku, product in products.items()}
         return [offers.get(sku) for sku in skus]

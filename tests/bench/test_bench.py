@@ -11,7 +11,6 @@ from tests.bench.report import failures, say, write
 
 
 @pytest.mark.alone
-@pytest.mark.bench
 @pytest.mark.timeout(600)
 def test_every_ratio_comes_near_its_bar_and_nothing_is_lost_on_the_way(tmp_path: Path) -> None:
     record = run(SHORT, tmp_path)
