@@ -360,11 +360,20 @@ class Engine:
     async def _recover(self) -> None:
         """Take over what dead coordinators left, and drive everything of ours that is not driven yet."""
 
+        async def look(connection: Connection) -> tuple[list[str], list[str]]:
+            dead = await lease_store.dead_owners(connection, self.owner)
+            return dead, await lease_store.owned(connection, self.owner)
+
         async def body(connection: Connection) -> tuple[int, list[str]]:
             taken = await lease_store.take_over(connection, self.owner, _TAKE_OVER_AT_ONCE)
             return taken, await lease_store.owned(connection, self.owner)
 
-        taken = _TAKE_OVER_AT_ONCE
+        if not self._lease.is_held():
+            return
+        # Mostly there is nothing to take over, and no transaction for it.
+        dead, mine = await self._database.transact("recover_look", look, read_only=True)
+        await self._adopt_idle(mine)
+        taken = _TAKE_OVER_AT_ONCE if dead else 0
         while taken == _TAKE_OVER_AT_ONCE and self._lease.is_held():
             taken, mine = await self._database.transact("take_over", body)
             gauges.TAKEN_OVER.inc(taken)

@@ -48,15 +48,22 @@ async def forget_coordinators(connection: AsyncConnection, *, older_than: dateti
     await connection.execute(delete(coordinators).where(coordinators.c.lease_until < older_than))
 
 
-async def take_over(connection: AsyncConnection, owner: str, limit: int) -> int:
-    """Take over at most `limit` sagas whose owner has no lease any more, counting their epoch up. Answers how many."""
+async def dead_owners(connection: AsyncConnection, owner: str) -> list[str]:
+    """Who moves sagas without a lease."""
     at = await now(connection)
+    # In this order: who begins in between has a lease before it has sagas.
     owners = set((await connection.execute(_OWNERS)).scalars())
     alive = set((await connection.execute(_ALIVE, {"at": at})).scalars())
     orphaned = owners - alive - {owner, OPERATOR}
+    return sorted(orphaned)
+
+
+async def take_over(connection: AsyncConnection, owner: str, limit: int) -> int:
+    """Take over at most `limit` sagas whose owner has no lease any more, counting their epoch up. Answers how many."""
+    orphaned = await dead_owners(connection, owner)
     if not orphaned:
         return 0
-    locked = await connection.execute(_ORPHANED, {"orphaned": sorted(orphaned), "most": limit})
+    locked = await connection.execute(_ORPHANED, {"orphaned": orphaned, "most": limit})
     saga_ids = list(locked.scalars())
     if saga_ids:
         await connection.execute(_TAKE_OVER, {"saga_ids": saga_ids, "me": owner})

@@ -32,7 +32,7 @@ LEASE = timedelta(seconds=3)
 
 _BATCH = 500
 # What commits within a moment goes out together, so that a busy shop's outbox is not read for every order.
-_GATHER_S = 0.2
+_GATHER_S = 0.4
 _LOOK_EVERY_S = 0.5
 # How often it is tried to take the lease that another process has.
 _TRY_EVERY_S = 1.0
