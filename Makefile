@@ -17,7 +17,7 @@ SECONDS ?= 25
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-dev run test bench sim mutants nemesis check protos demo load chaos clean
+.PHONY: help setup setup-dev run test bench sim fuzz mutants nemesis check protos demo load chaos clean
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ bench: $(DEV) ## Measure the mesh against its peers for a quarter of an hour; re
 
 sim: $(DEV) ## Simulate 1,000 seeds of faults in virtual time, prove every promise, print figures (ARGS="--replay 58")
 	$(BIN)/python -m tests.sim $(or $(ARGS),--seeds 1000 --again 20)
+
+fuzz: $(DEV) ## Send 200,000 spoilt requests to the shim and judge its answers (ARGS="--seed 2")
+	$(BIN)/python -m tests.fuzz $(ARGS)
 
 mutants: $(DEV) ## Plant bugs in copies of the tree and print who catches each (ARGS="--only no-barrier")
 	scripts/install-debian.sh

@@ -18,7 +18,10 @@ from typing import Any
 
 import grpc
 
+from gateway import coding, conditions
 from gateway.body import read_body
+from gateway.breaker import Breaker
+from gateway.cache import ResponseCache
 from gateway.errors import JSON, HttpError, UpstreamErrors, Violation, internal, invalid
 from gateway.metrics import CLIENT_GONE, UNMATCHED, Meter
 from gateway.routes import MethodNotAllowedError, Router
@@ -34,9 +37,32 @@ ON_DISCONNECT = "gateway.on_disconnect"
 """ASGI extension of our server: a callable that takes what to call when the client has gone."""
 PASSED_HEADERS = ("authorization", "traceparent", "tracestate", "accept-language")
 REQUEST_ID = "x-request-id"
+_FORWARDED_FOR = "x-forwarded-for"
+_AUTHORIZATION = "authorization"
+_TRACING = frozenset({"traceparent", "tracestate"})
 _OPTIONS = "OPTIONS"
 
+# Headers that are kept as they come: those that are there once, and those whose lines make up one list.
+_SINGLE = {
+    b"content-type": "content_type",
+    b"grpc-timeout": "timeout",
+    b"last-event-id": "last_event_id",
+}
+_LISTS = {
+    b"cache-control": "cache_control",
+    b"accept": "accept",
+    b"accept-encoding": "accept_encoding",
+    b"content-encoding": "content_encoding",
+    b"if-match": "if_match",
+    b"if-none-match": "if_none_match",
+}
+_OK = 200
+_NOT_MODIFIED = 304
+_SAFE = frozenset({"GET", "HEAD"})
+
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+# What a proxy says may be anything.
+_ADDRESS = re.compile(r"[0-9A-Fa-f.:]{2,45}")
 _TIMEOUT = re.compile(r"([0-9]{1,8})([HMSmun])")
 _UNIT_S = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 
@@ -61,9 +87,12 @@ class Endpoint:
 
     transcoder: Transcoder
     call: Call
+    breaker: Breaker
     meter: Meter
     takes_many: bool = False
     answers_many: bool = False
+    # For how long an answer may be given to others who ask for the same.
+    cache_s: float = 0
 
 
 @dataclass(slots=True)
@@ -77,6 +106,14 @@ class _Head:
     timeout: str = ""
     accept: str = ""
     last_event_id: str = ""
+    content_encoding: str = ""
+    accept_encoding: str = ""
+    if_match: str = ""
+    if_none_match: str = ""
+    cache_control: str = ""
+    # Passed on, so that the answer may depend on it; and whether it is somebody's own.
+    varies: str = ""
+    is_private: bool = False
     has_body: bool = False
     metadata: tuple[tuple[str, str], ...] = ()
 
@@ -91,7 +128,12 @@ class Api:
         *,
         forward_headers: tuple[str, ...],
         max_body_bytes: int,
+        cache: ResponseCache,
+        tells_address: bool = False,
     ) -> None:
+        """Upstreams learn the client's address, as the server knows it, if `tells_address`."""
+        self._tells_address = tells_address
+        self._cache = cache
         self._router = router
         self._errors = errors
         names = (*PASSED_HEADERS, *forward_headers)
@@ -114,14 +156,15 @@ class Api:
             head.meter.note(scope["method"], CLIENT_GONE, started=started, request_id=head.request_id)
             return
         except AskedForOptions as asked:
-            status, headers, body = 200, [(b"allow", ", ".join(asked.allow).encode())], b""
+            status, headers, body = _OK, [(b"allow", ", ".join(asked.allow).encode())], b""
         except HttpError as error:
             status, headers, body = answer_of(error)
         except Exception:
             logger.exception("request failed", extra={"request_id": head.request_id})
             status, headers, body = answer_of(internal())
         head.meter.note(scope["method"], status, started=started, request_id=head.request_id)
-        headers.append((b"content-length", b"%d" % len(body)))
+        if status != _NOT_MODIFIED:
+            headers.append((b"content-length", b"%d" % len(body)))
         headers.append((b"x-request-id", head.request_id.encode()))
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
@@ -130,23 +173,56 @@ class Api:
         self, scope: Scope, receive: Receive, head: _Head
     ) -> tuple[int, list[tuple[bytes, bytes]], bytes] | AnswerStream:
         self._read_head(scope["headers"], head)
+        client = scope.get("client") if self._tells_address else None
+        if client and _ADDRESS.fullmatch(client[0]):
+            head.metadata = (*head.metadata, (_FORWARDED_FOR, client[0]))
         endpoint, segments = self._route(scope)
         head.meter = endpoint.meter
         transcoder = endpoint.transcoder
-        body = await self._body(scope, receive, endpoint) if head.has_body else b""
+        if endpoint.cache_s and _may_share(scope["method"], head):
+            return await self._shared(scope, endpoint, segments, head)
+        body = await self._body(scope, receive, endpoint, head) if head.has_body else b""
         request = HttpRequest(
             segments=segments,
             query=scope["query_string"],
             content_type=head.content_type,
             body=body,
             idempotency_key=head.idempotency_key,
+            guard=conditions.guard(head.if_match) if head.if_match and scope["method"] not in _SAFE else "",
         )
         message: Any = iter(transcoder.read_many(request)) if endpoint.takes_many else transcoder.read(request)
         if endpoint.answers_many:
             return await self._stream(scope, endpoint, message, head)
-        reply = await self._call(scope, endpoint.call, message, head)
-        content_type, data = transcoder.write(reply)
-        return 200, [(b"content-type", content_type)], data
+        reply = await self._call(scope, endpoint, message, head)
+        content_type, data = transcoder.write(reply, accept=head.accept)
+        etag = transcoder.tag(reply)
+        if len(data) < coding.LEAST_BYTES and not etag and not head.if_match:
+            return _OK, [(b"content-type", content_type)], data
+        return _presented(scope["method"], head, content_type, data, etag)
+
+    async def _shared(
+        self, scope: Scope, endpoint: Endpoint, segments: list[str], head: _Head
+    ) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+        """An answer that is kept, or is from now on."""
+        key = endpoint.meter, scope["raw_path"], scope["query_string"], head.varies, _form_of(head.accept)
+        is_fresh = "no-cache" in head.cache_control or "max-age=0" in head.cache_control
+        kept = None if is_fresh else self._cache.get(key, ttl_s=endpoint.cache_s)
+        if kept is None:
+            request = HttpRequest(segments=segments, query=scope["query_string"])
+            message = endpoint.transcoder.read(request)
+
+            async def make() -> tuple[bytes, bytes, str]:
+                endpoint.breaker.check()
+                rpc = endpoint.call(message, timeout=math.inf, metadata=head.metadata)
+                reply = await self._reply(endpoint, rpc, head)
+                return *endpoint.transcoder.write(reply, accept=head.accept), endpoint.transcoder.tag(reply)
+
+            kept = await self._cache.ask(key, make)
+        status, headers, data = _presented(scope["method"], head, kept.content_type, kept.data, kept.etag)
+        age_s = self._cache.age_s(kept)
+        headers.append((b"cache-control", b"public, max-age=%d" % max(0, endpoint.cache_s - age_s)))
+        headers.append((b"age", b"%d" % age_s))
+        return status, headers, data
 
     async def _stream(self, scope: Scope, endpoint: Endpoint, message: Any, head: _Head) -> AnswerStream:
         """The answer's stream, once it has a first message, an end, or nothing to say for a while."""
@@ -187,38 +263,52 @@ class Api:
             passed = self._passed.get(name)
             if passed is not None:
                 metadata.append((passed, _text(name, value)))
-            elif name == b"content-type":
-                head.content_type = _text(name, value)
+                _note_passed(head, *metadata[-1])
+            elif name in _SINGLE:
+                setattr(head, _SINGLE[name], _text(name, value))
+            elif name in _LISTS:
+                standing = getattr(head, _LISTS[name])
+                setattr(head, _LISTS[name], f"{standing},{_text(name, value)}" if standing else _text(name, value))
             elif name == b"content-length":
                 head.has_body = value != b"0"
             elif name == b"transfer-encoding":
                 head.has_body = True
             elif name == b"idempotency-key":
                 head.idempotency_key = _key(head.idempotency_key, _text(name, value))
-            elif name == b"grpc-timeout":
-                head.timeout = _text(name, value)
-            elif name == b"accept":
-                head.accept = f"{head.accept},{_text(name, value)}" if head.accept else _text(name, value)
-            elif name == b"last-event-id":
-                head.last_event_id = _text(name, value)
-                metadata.append((LAST_EVENT_ID, head.last_event_id))
+        if head.last_event_id:
+            metadata.append((LAST_EVENT_ID, head.last_event_id))
         head.metadata = tuple(metadata)
 
-    async def _body(self, scope: Scope, receive: Receive, endpoint: Endpoint) -> bytes:
+    async def _body(self, scope: Scope, receive: Receive, endpoint: Endpoint, head: _Head) -> bytes:
         body = await read_body(scope, receive, max_bytes=self._max_body_bytes)
         if body is None:
             raise ClientGoneError
         if body and not endpoint.transcoder.takes_body:
             raise invalid([Violation("body", "this method takes no body")], "BODY_NOT_ALLOWED")
+        if head.content_encoding:
+            return coding.plain(body, head.content_encoding, max_bytes=self._max_body_bytes)
         return body
 
-    async def _call(self, scope: Scope, call: Call, message: Any, head: _Head) -> Any:
+    async def _call(self, scope: Scope, endpoint: Endpoint, message: Any, head: _Head) -> Any:
+        endpoint.breaker.check()
         try:
-            return await self._begin(scope, call, message, head)
-        except grpc.aio.AioRpcError as error:
-            raise self._translated(error, head.request_id) from error
+            return await self._reply(endpoint, self._begin(scope, endpoint.call, message, head), head)
         except asyncio.CancelledError as error:
             raise _gone_or(error) from error
+
+    async def _reply(self, endpoint: Endpoint, rpc: Any, head: _Head) -> Any:
+        try:
+            reply = await rpc
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
+                endpoint.breaker.answered()
+            elif not head.timeout:
+                # A client that waits too short says nothing about the upstream.
+                endpoint.breaker.timed_out()
+            told = self._translated(error, head.request_id)
+            raise (conditions.as_failed(told) if head.if_match else told) from error
+        endpoint.breaker.answered()
+        return reply
 
     def _begin(self, scope: Scope, call: Call, message: Any, head: _Head) -> Any:
         """The RPC, which ends when the client goes."""
@@ -246,6 +336,40 @@ def _gone_or(error: asyncio.CancelledError) -> BaseException:
     return error if task is not None and task.cancelling() else ClientGoneError()
 
 
+def _form_of(accept: str) -> str:
+    """What of an Accept header makes a difference to an answer that is no stream."""
+    return accept if "protobuf" in accept else ""
+
+
+def _may_share(method: str, head: _Head) -> bool:
+    """Whether an answer to this may be given to others, and theirs to this."""
+    asks_for_itself = head.is_private or head.has_body or head.timeout or head.idempotency_key
+    return method in _SAFE and not asks_for_itself and "no-store" not in head.cache_control
+
+
+def _presented(
+    method: str, head: _Head, content_type: bytes, data: bytes, etag: str
+) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    """An answer as the client wants to have it: compressed, or not at all if it has it already."""
+    headers = [(b"content-type", content_type)]
+    used = None
+    if len(data) >= coding.LEAST_BYTES and coding.is_compressible(content_type):
+        headers.append((b"vary", b"accept-encoding"))
+        used = coding.choose(head.accept_encoding) if head.accept_encoding else None
+    tag = conditions.entity_tag(etag, used.name if used is not None else "")
+    if tag:
+        headers.append((b"etag", tag))
+    if method in _SAFE:
+        if head.if_match and not conditions.matches(head.if_match, etag):
+            raise conditions.failed()
+        if tag and head.if_none_match and conditions.has(head.if_none_match, etag):
+            return _NOT_MODIFIED, headers[1:], b""
+    if used is not None:
+        headers.append((b"content-encoding", used.name.encode()))
+        data = used.compress(data)
+    return _OK, headers, data
+
+
 def answer_of(error: HttpError) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
     """Status, headers and body of an error."""
     return error.code, [(b"content-type", JSON), *error.headers], error.body()
@@ -266,6 +390,14 @@ def method_not_allowed(allow: list[str]) -> HttpError:
         http_code=405,
         headers=[(b"allow", methods.encode())],
     )
+
+
+def _note_passed(head: _Head, name: str, text: str) -> None:
+    """What a header that is passed on means for who else may have the answer."""
+    if name == _AUTHORIZATION:
+        head.is_private = True
+    elif name not in _TRACING:
+        head.varies += f"{name}: {text}\n"
 
 
 def _request_id(headers: list[tuple[bytes, bytes]]) -> str:

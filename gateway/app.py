@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from gateway import descriptors, routes
 from gateway.api import Api, Endpoint, Receive, Scope, Send
+from gateway.cache import ResponseCache
 from gateway.codec import Codec, JsonForm
 from gateway.descriptors import ConfigError, Schema
 from gateway.errors import UpstreamErrors
@@ -50,6 +53,12 @@ class GatewayConfig:
     title: str = "API"
     cors_origins: tuple[str, ...] = ()
     """Of pages whose scripts may call; `*` is every page's."""
+    cache_s: Mapping[str, float] = field(default_factory=dict)
+    """Full method name, such as `pkg.v1.Service.GetThing` -> seconds for which an answer may be given to others who ask
+    for the same without credentials. Only of methods marked NO_SIDE_EFFECTS."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses and networks (CIDR) in front, whose word on where a request comes from counts; `*` for everybody's.
+    Upstreams are told the client's address as `x-forwarded-for`, if there are any."""
     emit_defaults: bool = True
     """How answers are written, as are the next two: see `JsonForm`."""
     enums_as_ints: bool = False
@@ -70,6 +79,7 @@ class GatewayConfig:
         found += [f"upstreams: {name} has no address" for name, address in self.upstreams.items() if not address]
         if not 0 < self.deadline_s <= _MOST_DEADLINE_S:
             found.append(f"deadline_s: must be more than 0 and at most {_MOST_DEADLINE_S:g}, not {self.deadline_s:g}")
+        found += [f"trusted_proxies: {name!r} is no address or network" for name in _no_networks(self.trusted_proxies)]
         if self.max_body_bytes < 1:
             found.append(f"max_body_bytes: must be positive, not {self.max_body_bytes}")
         if self.service_config is not None and not _is_json_object(self.service_config):
@@ -90,16 +100,19 @@ class Gateway:
             config.upstreams, service_config=config.service_config, deadline_s=config.deadline_s
         )
         codec = Codec(schema.pool, config.form)
-        router = _router(built, codec, self._upstreams)
+        router = _router(built, codec, self._upstreams, config.cache_s)
+        self._cache = ResponseCache()
         api = Api(
             router,
             UpstreamErrors(schema.pool, codec.writer),
             forward_headers=config.forward_headers,
             max_body_bytes=config.max_body_bytes,
+            cache=self._cache,
+            tells_address=bool(config.trusted_proxies),
         )
         document = OpenApi(schema, title=config.title, form=config.form).document(built)
         pages = Pages(document, self._upstreams.not_ready, has_home=not _claims_root(router))
-        self._app = _Shim(api, pages, cors_origins=config.cors_origins)
+        self._app = _Shim(api, pages, cors_origins=config.cors_origins, trusted_proxies=config.trusted_proxies)
 
     def asgi(self) -> Starlette:
         """The ASGI app: the API, and /livez, /readyz, /metrics, /openapi.json and /docs, which are asked first.
@@ -110,15 +123,20 @@ class Gateway:
 
     async def close(self) -> None:
         """Close the channels. Idempotent."""
+        await self._cache.close()
         await self._upstreams.close()
 
 
 class _Shim(Starlette):
     """Starlette for the fixed pages and whatever the owner adds; all other paths go straight to the API."""
 
-    def __init__(self, api: Api, pages: Pages, *, cors_origins: tuple[str, ...]) -> None:
+    def __init__(
+        self, api: Api, pages: Pages, *, cors_origins: tuple[str, ...], trusted_proxies: tuple[str, ...]
+    ) -> None:
         super().__init__(routes=pages.routes, exception_handlers=pages.exception_handlers)
-        self._api = api
+        # Uvicorn's types of ASGI are its own.
+        trusting: Any = ProxyHeadersMiddleware
+        self._api: ASGIApp = trusting(api, list(trusted_proxies)) if trusted_proxies else api
         self._cors = _cors(self._any, cors_origins) if cors_origins else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -161,21 +179,34 @@ def _routes(schema: Schema, config: GatewayConfig) -> list[Route]:
     ]
     built, unlawful = routes.build(schema, known)
     problems += unlawful
+    problems += _not_to_be_kept(built, config.cache_s)
     if problems:
         raise ConfigError(problems)
     return built
 
 
-def _router(built: list[Route], codec: Codec, upstreams: Upstreams) -> Router[Endpoint]:
+def _not_to_be_kept(built: list[Route], cache_s: Mapping[str, float]) -> list[str]:
+    safe = {route.method.full_name: route.method.is_safe and not route.method.streaming for route in built}
+    wrong = [f"cache_s: {name} is not served" for name in cache_s if name not in safe]
+    wrong += [
+        f"cache_s: {name} is not marked NO_SIDE_EFFECTS, or streams" for name in cache_s if not safe.get(name, True)
+    ]
+    return wrong + [f"cache_s: {name} must be positive, not {value:g}" for name, value in cache_s.items() if value <= 0]
+
+
+def _router(built: list[Route], codec: Codec, upstreams: Upstreams, cache_s: Mapping[str, float]) -> Router[Endpoint]:
     router: Router[Endpoint] = Router()
     for route in built:
         method = route.method
+        transcoder = Transcoder(route, codec)
         endpoint = Endpoint(
-            Transcoder(route, codec),
+            transcoder,
             upstreams.call(method),
+            upstreams.breaker(method),
             Meter(route.rule.path),
             takes_many=method.client_streaming,
             answers_many=method.server_streaming,
+            cache_s=cache_s.get(method.full_name, 0) if not transcoder.takes_body else 0,
         )
         router.add(route.template, route.rule.http_method, endpoint)
     return router
@@ -186,6 +217,17 @@ def _claims_root(router: Router[Endpoint]) -> bool:
         return router.match("GET", "/") is not None
     except MethodNotAllowedError:
         return True
+
+
+def _no_networks(names: tuple[str, ...]) -> list[str]:
+    wrong = []
+    for name in names:
+        try:
+            if name != "*":
+                ip_network(name)
+        except ValueError:
+            wrong.append(name)
+    return wrong
 
 
 def _is_json_object(text: str) -> bool:

@@ -19,6 +19,7 @@ _SET = "google.protobuf.FileDescriptorSet"
 _HTTP = "google.api.http"
 _POLICY = "policy.v1.method"
 _STAGE_PLANNED = 1
+_NO_SIDE_EFFECTS = descriptor_pb2.MethodOptions.NO_SIDE_EFFECTS
 _ACCESS = "ACCESS_"
 
 
@@ -56,6 +57,8 @@ class Method:
     client_streaming: bool = False
     server_streaming: bool = False
     planned: bool = False
+    # Marked NO_SIDE_EFFECTS.
+    is_safe: bool = False
     access: str = ""
     rules: tuple[HttpRule, ...] = ()
 
@@ -142,6 +145,7 @@ def _method(pool: descriptor_pool.DescriptorPool, *, file: str, service: str, pr
         client_streaming=proto.client_streaming,
         server_streaming=proto.server_streaming,
         access="" if policy is None else _access(options.Extensions[policy]),
+        is_safe=options.idempotency_level == _NO_SIDE_EFFECTS,
         planned=policy is not None and options.Extensions[policy].stage == _STAGE_PLANNED,
         rules=tuple(_rules(options.Extensions[http])) if http is not None and options.HasExtension(http) else (),
     )

@@ -24,6 +24,9 @@ _NUMBER = _Kind("a number", lambda value: isinstance(value, int | float) and not
 _TEXTS_BY_NAME = _Kind(
     "an object of texts", lambda value: isinstance(value, dict) and all(isinstance(one, str) for one in value.values())
 )
+_NUMBERS_BY_NAME = _Kind(
+    "an object of numbers", lambda value: isinstance(value, dict) and all(_NUMBER.fits(one) for one in value.values())
+)
 _OBJECT = _Kind("an object", lambda value: isinstance(value, dict))
 
 KEYS: Mapping[str, _Kind] = {
@@ -32,6 +35,8 @@ KEYS: Mapping[str, _Kind] = {
     "title": _TEXT,
     "forward_headers": _TEXTS,
     "cors_origins": _TEXTS,
+    "trusted_proxies": _TEXTS,
+    "cache_s": _NUMBERS_BY_NAME,
     "deadline_s": _NUMBER,
     "max_body_bytes": _COUNT,
     "emit_defaults": _BOOL,

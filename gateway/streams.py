@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
 import grpc
 
+from gateway.accept import weighed
 from gateway.errors import JSON, HttpError, internal
 from gateway.metrics import CLIENT_GONE
 
@@ -189,7 +190,7 @@ def lines_of(body: bytes) -> list[bytes]:
 
 
 def _liked(accept: str) -> Iterator[tuple[float, Form]]:
-    for name, weight in _weighed(accept.split(",")):
+    for name, weight in weighed(accept):
         if weight <= 0:
             continue
         if name in _NAMES:
@@ -198,13 +199,3 @@ def _liked(accept: str) -> Iterator[tuple[float, Form]]:
             yield weight, ARRAY
         elif name == "text/*":
             yield weight, EVENTS
-
-
-def _weighed(ranges: Iterable[str]) -> Iterator[tuple[str, float]]:
-    for one in ranges:
-        name, *parameters = (part.strip().lower() for part in one.split(";"))
-        weight = next((part[2:] for part in parameters if part.startswith("q=")), "1")
-        try:
-            yield name, float(weight)
-        except ValueError:
-            yield name, 0.0

@@ -6,21 +6,23 @@ repeats another must agree with it; what belongs to none is refused by name.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import grpc
-from google.protobuf.descriptor import FieldDescriptor
-from google.protobuf.message import Message
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import DecodeError, Message
 
-from gateway import codec
+from gateway import codec, conditions
+from gateway.accept import weighed
 from gateway.codec import Codec
 from gateway.decode import BadJsonError
 from gateway.descriptors import message_class
 from gateway.errors import JSON, HttpError, Violation, invalid
-from gateway.fields import FIELD_MASK, HTTP_BODY, FieldPathError, message_of, resolve, takes_text
+from gateway.fields import FIELD_MASK, HTTP_BODY, FieldPathError, is_map, message_of, resolve, takes_text
 from gateway.routes import Route
 from gateway.scalars import BadValueError
 from gateway.streams import NDJSON, lines_of
@@ -28,7 +30,11 @@ from gateway.template import Variable
 
 _KEY_FIELD = "request_id"
 _MASK_FIELD = "update_mask"
-_GUARD_FIELD = "etag"
+PROTOBUF = b"application/x-protobuf"
+_PROTOBUF = frozenset({PROTOBUF.decode(), "application/protobuf", "application/vnd.google.protobuf"})
+# A parameter that names an entry of a map.
+_ENTRY = re.compile(r"([^\[\]]+)\[([^\[\]]*)\]")
+_SAFE = frozenset({"GET", "HEAD"})
 _NO_BODY = object()
 _LINES = frozenset({NDJSON.decode(), "application/jsonl"})
 
@@ -44,6 +50,8 @@ class HttpRequest:
     content_type: str = ""
     body: bytes = b""
     idempotency_key: str = ""
+    # The `etag` that the resource must have for the request to be fulfilled.
+    guard: str = ""
     # Of many: which, and its JSON value if it is parsed already.
     where: str = ""
     value: Any = _NO_BODY
@@ -70,8 +78,11 @@ class Transcoder:
         self._body_field = method.input.fields_by_name.get(rule.body) if rule.body not in ("", "*") else None
         self._key = _has_key(route)
         self._mask = _derives_mask(route)
+        self._guard = _guard_of(route)
+        self._tag = _tag_of(route)
         self._answers_raw = _answers_raw(route)
         self._write = _writer(route, messages)
+        self._write_binary = _binary_writer(route)
 
     @property
     def answers_raw(self) -> bool:
@@ -83,6 +94,10 @@ class Transcoder:
         """Whether the route reads a body at all."""
         return bool(self._route.rule.body)
 
+    def tag(self, reply: Any) -> str:
+        """The `etag` of a reply, empty if it has none."""
+        return self._tag(reply) if self._tag is not None else ""
+
     def read(self, request: HttpRequest) -> Message:
         """The request message. Raises HttpError: 415, or INVALID_ARGUMENT with every field that is wrong."""
         message = self._new()
@@ -93,6 +108,8 @@ class Transcoder:
             self._read_query(request.query, message, violations)
         if request.idempotency_key and self._key:
             _set_key(message, request.idempotency_key, violations)
+        if request.guard:
+            self._set_guard(message, request.guard, violations)
         if violations:
             raise invalid([_within(request, violation) for violation in violations])
         if self._mask:
@@ -110,18 +127,20 @@ class Transcoder:
                 self.read(replace(request, content_type="", body=line, where=f"[{number}]"))
                 for number, line in numbered
             ]
-        _check_json(request.content_type)
+        _check_json(request.content_type, JSON, NDJSON)
         values = _parsed(request) if request.body else []
         if not isinstance(values, list):
             raise invalid([Violation("body", "must be an array of messages, or lines of application/x-ndjson")])
         return [self.read(replace(request, value=value, where=f"[{number}]")) for number, value in enumerate(values)]
 
-    def write(self, reply: Message) -> tuple[bytes, bytes]:
-        """The content type and the bytes of a response body."""
+    def write(self, reply: Message, *, accept: str = "") -> tuple[bytes, bytes]:
+        """The content type and the bytes of a response body: JSON, unless the client prefers protobuf's own form."""
+        if "protobuf" in accept and self._write_binary is not None and _prefers_binary(accept):
+            return PROTOBUF, self._write_binary(reply)
         return self._write(reply)
 
     def _read_body(self, request: HttpRequest, message: Any, violations: list[Violation]) -> Any:
-        """Fill in the body; answer its JSON value."""
+        """Fill in the body; answer its JSON value, or as much of one as shows which members it has."""
         if not self.takes_body:
             return _NO_BODY
         if self._raw_body is not None:
@@ -132,13 +151,27 @@ class Transcoder:
         if value is _NO_BODY:
             if not request.body:
                 return _NO_BODY
-            _check_json(request.content_type)
+            if _kind(request.content_type) in _PROTOBUF:
+                return self._read_binary(request, message)
+            _check_json(request.content_type, JSON, PROTOBUF)
             value = _parsed(request)
         if self._body_field is None:
             violations += self._messages.reader.read(value, message)
         else:
             violations += self._messages.reader.read_field(value, message, self._body_field)
         return value
+
+    def _read_binary(self, request: HttpRequest, message: Any) -> Any:
+        target = message if self._body_field is None else getattr(message, self._body_field.name)
+        if not isinstance(target, Message):
+            raise _unsupported(JSON)
+        try:
+            target.MergeFromString(request.body)
+        except DecodeError as error:
+            wrong = Violation("body", f"is not a {target.DESCRIPTOR.full_name} in protobuf's binary form")
+            raise invalid([wrong], "MALFORMED_PROTOBUF") from error
+        target.SetInParent()
+        return {field.name: _NO_BODY for field, _ in target.ListFields()}
 
     def _read_path(self, segments: Sequence[str], message: Any, violations: list[Violation]) -> None:
         for bound in self._path:
@@ -159,20 +192,37 @@ class Transcoder:
         seen: set[str] = set()
         for name, text in _pairs(query, violations):
             try:
-                fields = self._query_field(name)
-                path = ".".join(field.name for field in fields)
-                if path in seen and not fields[-1].is_repeated:
+                entry = _ENTRY.fullmatch(name)
+                fields = self._query_field(entry[1] if entry else name, is_entry=entry is not None)
+                path = ".".join(field.name for field in fields) + (f"[{entry[2]}]" if entry else "")
+                if path in seen and (entry is not None or not fields[-1].is_repeated):
                     violations.append(Violation(path, "is given more than once"))
                     continue
                 seen.add(path)
                 parent = message
                 for field in fields[:-1]:
                     parent = getattr(parent, field.name)
-                self._messages.text_setter(fields[-1])(parent, text)
+                if entry is None:
+                    self._messages.text_setter(fields[-1])(parent, text)
+                else:
+                    self._set_entry(parent, fields[-1], entry[2], text)
             except (BadValueError, FieldPathError) as error:
                 violations.append(Violation(name, str(error)))
 
-    def _query_field(self, name: str) -> tuple[FieldDescriptor, ...]:
+    def _set_entry(self, parent: Any, field: FieldDescriptor, key: str, text: str) -> None:
+        """Set one entry of a map."""
+        kind = message_of(field)
+        of_key, of_value = kind.fields_by_name["key"], kind.fields_by_name["value"]
+        entry: Any = message_class(kind)()
+        self._messages.text_setter(of_key)(entry, key)
+        self._messages.text_setter(of_value)(entry, text)
+        items = getattr(parent, field.name)
+        if of_value.message_type is None:
+            items[entry.key] = entry.value
+        else:
+            items[entry.key].CopyFrom(entry.value)
+
+    def _query_field(self, name: str, *, is_entry: bool) -> tuple[FieldDescriptor, ...]:
         rule = self._route.rule
         try:
             fields = resolve(self._route.method.input, name)
@@ -181,9 +231,25 @@ class Transcoder:
         path = ".".join(field.name for field in fields)
         if rule.body == "*" or path in self._bound or (rule.body and fields[0].name == rule.body):
             raise FieldPathError("is not a parameter of this method: the path or the body holds it")
-        if not takes_text(fields[-1]):
+        last = fields[-1]
+        if is_map(last) != is_entry:
+            raise FieldPathError("is a map: give its entries, each as name[key]" if is_map(last) else "is no map")
+        if not takes_text(message_of(last).fields_by_name["value"] if is_entry else last):
             raise FieldPathError("cannot be given as a parameter")
         return fields
+
+    def _set_guard(self, message: Any, guard: str, violations: list[Violation]) -> None:
+        """Put the state that the client relies on where the upstream looks for it."""
+        if self._guard is None:
+            # What only reads is compared with its answer.
+            if self._route.rule.http_method not in _SAFE:
+                violations.append(Violation("if-match", "this method compares no etag"))
+            return
+        target = self._guard(message)
+        if target.etag not in ("", guard):
+            violations.append(Violation(conditions.FIELD, "differs from the header If-Match"))
+        else:
+            target.etag = guard
 
     def _derive_mask(self, members: Any, message: Any) -> None:
         """Without a mask, what the body names is what changes; the name of the resource and its guard are no change."""
@@ -192,7 +258,7 @@ class Transcoder:
             return
         fields = message_of(body).fields
         names = {field.json_name: field.name for field in fields} | {field.name: field.name for field in fields}
-        fixed = {path.removeprefix(f"{body.name}.") for path in self._bound} | {_GUARD_FIELD}
+        fixed = {path.removeprefix(f"{body.name}.") for path in self._bound} | {conditions.FIELD}
         message.update_mask.paths.extend(names[member] for member in members if names[member] not in fixed)
 
 
@@ -213,14 +279,42 @@ def _raw_body(route: Route) -> Callable[[Any], Any] | None:
 
 
 def _has_key(route: Route) -> bool:
-    field = route.method.input.fields_by_name.get(_KEY_FIELD)
-    return field is not None and field.type == FieldDescriptor.TYPE_STRING and not field.is_repeated
+    return _has_text(route.method.input, _KEY_FIELD)
 
 
 def _derives_mask(route: Route) -> bool:
     field = route.method.input.fields_by_name.get(_MASK_FIELD)
     is_mask = field is not None and field.message_type is not None and field.message_type.full_name == FIELD_MASK
     return is_mask and route.rule.http_method == "PATCH" and route.rule.body not in ("", "*")
+
+
+def _guard_of(route: Route) -> Callable[[Any], Any] | None:
+    """Where the upstream looks for the state that a change is guarded by: in the request, or in its resource."""
+    if route.rule.http_method in _SAFE:
+        return None
+    if _has_text(route.method.input, conditions.FIELD):
+        return lambda request: request
+    body = route.method.input.fields_by_name.get(route.rule.body)
+    if body is not None and not body.is_repeated and body.message_type is not None:
+        name = body.name
+        return (lambda request: getattr(request, name)) if _has_text(body.message_type, conditions.FIELD) else None
+    return None
+
+
+def _tag_of(route: Route) -> Callable[[Any], str] | None:
+    """How to read the `etag` of what is answered, if that has one."""
+    name = route.rule.response_body
+    if not name:
+        return (lambda reply: str(reply.etag)) if _has_text(route.method.output, conditions.FIELD) else None
+    field = route.method.output.fields_by_name[name]
+    if field.is_repeated or field.message_type is None or not _has_text(field.message_type, conditions.FIELD):
+        return None
+    return lambda reply: str(getattr(reply, name).etag)
+
+
+def _has_text(message: Descriptor, name: str) -> bool:
+    field = message.fields_by_name.get(name)
+    return field is not None and field.type == FieldDescriptor.TYPE_STRING and not field.is_repeated
 
 
 def _answers_raw(route: Route) -> bool:
@@ -236,6 +330,28 @@ def _writer(route: Route, messages: Codec) -> Callable[[Any], tuple[bytes, bytes
         return lambda reply: _raw(reply if field is None else getattr(reply, name))
     to_text = messages.writer.text if field is None else messages.writer.field(field)
     return lambda reply: (JSON, to_text(reply))
+
+
+def _binary_writer(route: Route) -> Callable[[Any], bytes] | None:
+    """How a reply is written in protobuf's own form; None where no message is answered, or bytes as they are."""
+    name = route.rule.response_body
+    if _answers_raw(route):
+        return None
+    if not name:
+        return lambda reply: bytes(reply.SerializeToString())
+    field = route.method.output.fields_by_name[name]
+    if field.is_repeated or field.message_type is None:
+        return None
+    return lambda reply: bytes(getattr(reply, name).SerializeToString())
+
+
+def _prefers_binary(accept: str) -> bool:
+    """Whether protobuf is liked better than JSON, or as much and named before it."""
+    best, is_binary = 0.0, False
+    for name, weight in weighed(accept):
+        if weight > best and (name in _PROTOBUF or name in ("application/json", "application/*", "*/*")):
+            best, is_binary = weight, name in _PROTOBUF
+    return is_binary
 
 
 def _raw(body: Any) -> tuple[bytes, bytes]:
@@ -259,20 +375,24 @@ def _kind(content_type: str) -> str:
     return content_type.partition(";")[0].strip().lower()
 
 
-def _check_json(content_type: str) -> None:
+def _check_json(content_type: str, *supported: bytes) -> None:
     kind = _kind(content_type)
     parameters = content_type.lower().partition(";")[2]
     charset = parameters.partition("charset=")[2].strip(' "')
     if charset not in ("", "utf-8", "utf8") or not (
         kind in ("", "application/json") or (kind.startswith("application/") and kind.endswith("+json"))
     ):
-        raise HttpError(
-            grpc.StatusCode.INVALID_ARGUMENT,
-            "UNSUPPORTED_MEDIA_TYPE",
-            "the body must be application/json in UTF-8",
-            http_code=415,
-            headers=[(b"accept", JSON)],
-        )
+        raise _unsupported(*supported)
+
+
+def _unsupported(*supported: bytes) -> HttpError:
+    return HttpError(
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "UNSUPPORTED_MEDIA_TYPE",
+        "the body must be application/json in UTF-8",
+        http_code=415,
+        headers=[(b"accept", b", ".join(supported))],
+    )
 
 
 def _pairs(query: bytes, violations: list[Violation]) -> Iterable[tuple[str, str]]:

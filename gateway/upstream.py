@@ -14,6 +14,7 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2
 
+from gateway.breaker import Breaker
 from gateway.descriptors import Method, message_class
 from mesh.service_config import ServiceConfig
 
@@ -53,6 +54,7 @@ class Upstreams:
         self._channels = {
             address: grpc.aio.insecure_channel(address, options=options) for address in set(addresses.values())
         }
+        self._breakers = {address: Breaker() for address in self._channels}
         self._health = {address: _health_call(channel) for address, channel in self._channels.items()}
 
     def call(self, method: Method) -> Call:
@@ -80,6 +82,10 @@ class Upstreams:
                 message, timeout=_finite(min(timeout, ceiling)), metadata=metadata
             )
         return lambda message, *, timeout, metadata: call(message, timeout=min(timeout, ceiling), metadata=metadata)
+
+    def breaker(self, method: Method) -> Breaker:
+        """The breaker of the upstream that serves a method."""
+        return self._breakers[self._addresses[method.service]]
 
     async def not_ready(self) -> dict[str, str]:
         """The services that do not answer SERVING to a health check, and what they answer, within 2 s."""

@@ -92,7 +92,13 @@ class ProbeServer(grpc.GenericRpcHandler):
         if streamed is not None:
             handler, stream = streamed
             return handler(stream, request_deserializer=requests, response_serializer=replies)
-        behaviour = {"Fail": self._fail, "Arrival": self._arrival, "Hang": self._hang}.get(method.name, self._echo)
+        behaviour = {
+            "Fail": self._fail,
+            "Arrival": self._arrival,
+            "Hang": self._hang,
+            "ReadStored": self._read,
+            "WriteStored": self._write,
+        }.get(method.name, self._echo)
         return grpc.unary_unary_rpc_method_handler(
             behaviour,
             request_deserializer=message_class(method.input).FromString,
@@ -136,12 +142,25 @@ class ProbeServer(grpc.GenericRpcHandler):
         self.calls += 1
         return request
 
+    async def _read(self, request: Any, _: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        self.calls += 1
+        # Long enough to be compressed, or not.
+        request.display_name = "long " * 500 if request.name == "long" else "short"
+        request.etag = "e1"
+        return request
+
+    async def _write(self, request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        if request.etag not in ("", "e1"):
+            await context.abort(grpc.StatusCode.ABORTED, "it has changed")
+        return request
+
     async def _arrival(self, _: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         method = self._methods[f"/{SERVICE}/Arrival"]
         metadata = {key: str(value) for key, value in context.invocation_metadata() or ()}
         return message_class(method.output)(metadata=metadata, left_ms=int(context.time_remaining() * 1000))
 
     async def _hang(self, request: Any, _: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        self.calls += 1
         self.hanging.set()
         try:
             await self.release.wait()

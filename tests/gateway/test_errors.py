@@ -9,6 +9,8 @@ import pytest
 from google.rpc import code_pb2
 
 from gateway.api import Api, Endpoint
+from gateway.breaker import Breaker
+from gateway.cache import ResponseCache
 from gateway.codec import Codec
 from gateway.descriptors import load
 from gateway.errors import HTTP_CODES, UpstreamErrors, Violation, invalid
@@ -88,7 +90,7 @@ def _api(descriptor_set: bytes, call: Callable[..., Awaitable[None]]) -> Api:
     codec = Codec(schema.pool)
     router: Router[Endpoint] = Router()
     for route in build(schema, [SERVICE])[0]:
-        endpoint = Endpoint(Transcoder(route, codec), call, Meter(route.rule.path))
+        endpoint = Endpoint(Transcoder(route, codec), call, Breaker(), Meter(route.rule.path))
         router.add(route.template, route.rule.http_method, endpoint)
     errors = UpstreamErrors(schema.pool, codec.writer)
-    return Api(router, errors, forward_headers=(), max_body_bytes=1000)
+    return Api(router, errors, forward_headers=(), max_body_bytes=1000, cache=ResponseCache())

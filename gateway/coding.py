@@ -1,0 +1,114 @@
+"""Content codings (RFC 9110, section 8.4): bodies that come compressed, and answers that go so."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import brotli
+import grpc
+
+from gateway.accept import weighed
+from gateway.errors import HttpError, Violation, invalid
+
+LEAST_BYTES = 1000
+"""Shorter answers fit in one packet as they are."""
+_GZIP_LEVEL = 4
+_BROTLI_QUALITY = 4
+_GZIP_WINDOW = 16 + zlib.MAX_WBITS
+_MOST_CODINGS = 3
+_COMPRESSIBLE = (b"application/json", b"application/x-protobuf", b"text/")
+
+
+@dataclass(frozen=True, slots=True)
+class Coding:
+    """One way to compress. `expand` takes a limit, and answers more bytes than that for what is larger."""
+
+    name: str
+    compress: Callable[[bytes], bytes]
+    expand: Callable[[bytes, int], bytes]
+
+
+def _gunzip(data: bytes, most: int) -> bytes:
+    whole = bytearray()
+    # One member may follow another.
+    while data and len(whole) <= most:
+        member = zlib.decompressobj(_GZIP_WINDOW)
+        whole += member.decompress(data, most + 1 - len(whole))
+        if not member.eof and len(whole) <= most:
+            raise ValueError("ends in the middle")
+        data = member.unused_data
+    return bytes(whole)
+
+
+def _unbrotli(data: bytes, most: int) -> bytes:
+    decompressor = brotli.Decompressor()
+    whole = bytearray(decompressor.process(data, output_buffer_limit=most + 1))
+    while not decompressor.is_finished() and len(whole) <= most:
+        more = decompressor.process(b"", output_buffer_limit=most + 1 - len(whole))
+        if not more:
+            raise ValueError("ends in the middle")
+        whole += more
+    return bytes(whole)
+
+
+_GZIP = Coding("gzip", lambda data: zlib.compress(data, _GZIP_LEVEL, _GZIP_WINDOW), _gunzip)
+_BROTLI = Coding("br", lambda data: brotli.compress(data, quality=_BROTLI_QUALITY), _unbrotli)
+# Of those that a client likes alike, the first.
+CODINGS = {coding.name: coding for coding in (_BROTLI, _GZIP)}
+_NAMES = CODINGS | {"x-gzip": _GZIP}
+
+
+def plain(body: bytes, content_encoding: str, *, max_bytes: int) -> bytes:
+    """The body as it was before it was compressed.
+
+    Raises HttpError: 415 for a coding that is not known here, 413 for what becomes larger than that, 400 for what is
+    not compressed as it says.
+    """
+    names = [name for one in content_encoding.split(",") if (name := one.strip().lower()) not in ("", "identity")]
+    if len(names) > _MOST_CODINGS or any(name not in _NAMES for name in names):
+        raise _unknown()
+    # The last was applied last.
+    for name in reversed(names):
+        try:
+            body = _NAMES[name].expand(body, max_bytes)
+        except (zlib.error, brotli.error, ValueError) as error:
+            raise invalid([Violation("body", f"is not {name}, as Content-Encoding says")], "MALFORMED_BODY") from error
+        if len(body) > max_bytes:
+            raise _expands_too_far(max_bytes)
+    return body
+
+
+def is_compressible(content_type: bytes) -> bool:
+    """Whether compressing such an answer is likely to make it shorter."""
+    return content_type.startswith(_COMPRESSIBLE) or b"json" in content_type or b"xml" in content_type
+
+
+def choose(accept_encoding: str) -> Coding | None:
+    """The coding that the client likes best, or None if that is no coding at all."""
+    weights = dict(weighed(accept_encoding))
+    others = weights.get("*", 0.0)
+    liked = [(weights.get(name, weights.get(f"x-{name}", others)), coding) for name, coding in CODINGS.items()]
+    weight, best = max(liked, key=lambda one: one[0])
+    return best if weight > 0 and weight >= weights.get("identity", 0.0) else None
+
+
+def _unknown() -> HttpError:
+    names = ", ".join(CODINGS)
+    return HttpError(
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "UNSUPPORTED_CONTENT_ENCODING",
+        f"a body may be compressed as {names}",
+        http_code=415,
+        headers=[(b"accept-encoding", names.encode())],
+    )
+
+
+def _expands_too_far(max_bytes: int) -> HttpError:
+    return HttpError(
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "BODY_TOO_LARGE",
+        f"a body may have at most {max_bytes} bytes when it is expanded",
+        http_code=413,
+    )

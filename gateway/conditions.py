@@ -1,0 +1,82 @@
+"""Conditional requests (RFC 9110, section 13) over `etag` fields (AIP-154).
+
+A reply's `etag` is its entity tag. If-None-Match spares a client what it has; If-Match guards a change, by the field
+that the upstream compares.
+"""
+
+from __future__ import annotations
+
+import re
+
+import grpc
+
+from gateway.coding import CODINGS
+from gateway.errors import HttpError, Violation, invalid
+
+ANY = "*"
+FIELD = "etag"
+"""Of a reply, of a request, or of the resource in a request."""
+_TAG = re.compile(r'[\t ]*(W/)?"([\x21\x23-\x7e]*)"[\t ]*(?:,|$)')
+_TEXT = re.compile(r"[\x21\x23-\x7e]+")
+# Tells the entity tags of one state in several codings apart.
+_MARK = "--"
+
+
+def entity_tag(etag: str, coding: str) -> bytes:
+    """The header of a state's representation in this coding; empty when the field's text cannot be a tag."""
+    if not _TEXT.fullmatch(etag):
+        return b""
+    return f'"{etag}{_MARK}{coding}"'.encode() if coding else f'"{etag}"'.encode()
+
+
+def has(if_none_match: str, etag: str) -> bool:
+    """Whether the client has this state already. The comparison is weak, as it should be here."""
+    return if_none_match.strip() == ANY or any(text == etag for _, text in _tags("if-none-match", if_none_match))
+
+
+def matches(if_match: str, etag: str) -> bool:
+    """Whether the state is one that the client asks for."""
+    return if_match.strip() == ANY or ("", etag) in _tags("if-match", if_match)
+
+
+def guard(if_match: str) -> str:
+    """The one `etag` that a change is to be compared with by the upstream; empty for `*`.
+
+    Raises HttpError: 412 for a weak tag, which never matches, 400 for several.
+    """
+    if if_match.strip() == ANY:
+        return ""
+    tags = _tags("if-match", if_match)
+    if len(tags) > 1:
+        raise invalid([Violation("if-match", "must be one entity tag or *")], "BAD_HEADER")
+    weak, text = tags[0]
+    if weak:
+        raise failed()
+    return text
+
+
+def failed() -> HttpError:
+    """The state is not the one that the client asks for."""
+    return HttpError(grpc.StatusCode.ABORTED, "ETAG_MISMATCH", "the resource is not as If-Match says", http_code=412)
+
+
+def as_failed(error: HttpError) -> HttpError:
+    """What an upstream said to a guarded request. HTTP has a code of its own for the ABORTED of AIP-154."""
+    if error.status is grpc.StatusCode.ABORTED:
+        error.code = 412
+    return error
+
+
+def _tags(header: str, value: str) -> list[tuple[str, str]]:
+    """The tags, weak ones marked, without what tells codings apart."""
+    tags, at = [], 0
+    while at < len(value):
+        found = _TAG.match(value, at)
+        if found is None:
+            raise invalid([Violation(header, 'must be entity tags such as "xyzzy", or *')], "BAD_HEADER")
+        stem, mark, coding = found[2].rpartition(_MARK)
+        tags.append((found[1] or "", stem if mark and coding in CODINGS else found[2]))
+        at = found.end()
+    if not tags:
+        raise invalid([Violation(header, 'must be entity tags such as "xyzzy", or *')], "BAD_HEADER")
+    return tags
