@@ -130,7 +130,8 @@ class OpenApi:
     def _content(self, message: Descriptor, field: FieldDescriptor | None) -> Mapping[str, Any]:
         kind = message if field is None else field.message_type
         if kind is not None and kind.full_name == HTTP_BODY:
-            return {"*/*": {"schema": {"type": "string", "format": "binary"}}}
+            # Whatever the upstream says it is.
+            return {"*/*": {}}
         return _json(self._schemas.message(message) if field is None else self._schemas.field(field))
 
 
