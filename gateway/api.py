@@ -13,7 +13,7 @@ import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
@@ -23,9 +23,11 @@ from gateway.body import read_body
 from gateway.breaker import Breaker
 from gateway.cache import ResponseCache
 from gateway.errors import JSON, HttpError, UpstreamErrors, Violation, internal, invalid
+from gateway.limits import Limits
 from gateway.metrics import CLIENT_GONE, UNMATCHED, Meter
 from gateway.routes import MethodNotAllowedError, Router
 from gateway.streams import LAST_EVENT_ID, AnswerStream, choose
+from gateway.tokens import Tokens
 from gateway.transcode import HttpRequest, Transcoder
 from gateway.upstream import Call
 
@@ -93,6 +95,8 @@ class Endpoint:
     answers_many: bool = False
     # For how long an answer may be given to others who ask for the same.
     cache_s: float = 0
+    # Who may call, in the words of policy/v1.
+    access: str = ""
 
 
 @dataclass(slots=True)
@@ -111,10 +115,12 @@ class _Head:
     if_match: str = ""
     if_none_match: str = ""
     cache_control: str = ""
-    # Passed on, so that the answer may depend on it; and whether it is somebody's own.
+    # Passed on, so that the answer may depend on them.
     varies: str = ""
-    is_private: bool = False
+    authorization: str = ""
     has_body: bool = False
+    # Of the answer, whatever it is.
+    answer_headers: list[tuple[bytes, bytes]] = field(default_factory=list)
     metadata: tuple[tuple[str, str], ...] = ()
 
 
@@ -129,11 +135,15 @@ class Api:
         forward_headers: tuple[str, ...],
         max_body_bytes: int,
         cache: ResponseCache,
+        tokens: Tokens | None = None,
+        limits: Limits | None = None,
         tells_address: bool = False,
     ) -> None:
         """Upstreams learn the client's address, as the server knows it, if `tells_address`."""
         self._tells_address = tells_address
         self._cache = cache
+        self._tokens = tokens
+        self._limits = limits
         self._router = router
         self._errors = errors
         names = (*PASSED_HEADERS, *forward_headers)
@@ -166,6 +176,7 @@ class Api:
         if status != _NOT_MODIFIED:
             headers.append((b"content-length", b"%d" % len(body)))
         headers.append((b"x-request-id", head.request_id.encode()))
+        headers += head.answer_headers
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
@@ -176,9 +187,14 @@ class Api:
         client = scope.get("client") if self._tells_address else None
         if client and _ADDRESS.fullmatch(client[0]):
             head.metadata = (*head.metadata, (_FORWARDED_FOR, client[0]))
+        if self._limits is not None:
+            address = scope["client"][0] if scope.get("client") else ""
+            head.answer_headers = self._limits.count(address, head.authorization)
         endpoint, segments = self._route(scope)
         head.meter = endpoint.meter
         transcoder = endpoint.transcoder
+        if self._tokens is not None:
+            await self._tokens.check(head.authorization, endpoint.access)
         if endpoint.cache_s and _may_share(scope["method"], head):
             return await self._shared(scope, endpoint, segments, head)
         body = await self._body(scope, receive, endpoint, head) if head.has_body else b""
@@ -343,7 +359,7 @@ def _form_of(accept: str) -> str:
 
 def _may_share(method: str, head: _Head) -> bool:
     """Whether an answer to this may be given to others, and theirs to this."""
-    asks_for_itself = head.is_private or head.has_body or head.timeout or head.idempotency_key
+    asks_for_itself = head.authorization or head.has_body or head.timeout or head.idempotency_key
     return method in _SAFE and not asks_for_itself and "no-store" not in head.cache_control
 
 
@@ -395,7 +411,7 @@ def method_not_allowed(allow: list[str]) -> HttpError:
 def _note_passed(head: _Head, name: str, text: str) -> None:
     """What a header that is passed on means for who else may have the answer."""
     if name == _AUTHORIZATION:
-        head.is_private = True
+        head.authorization = text
     elif name not in _TRACING:
         head.varies += f"{name}: {text}\n"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from ipaddress import ip_network
 from typing import Any
 
@@ -19,10 +19,12 @@ from gateway.cache import ResponseCache
 from gateway.codec import Codec, JsonForm
 from gateway.descriptors import ConfigError, Schema
 from gateway.errors import UpstreamErrors
+from gateway.limits import KINDS, Limits
 from gateway.metrics import Meter
 from gateway.openapi import OpenApi
 from gateway.pages import Pages
 from gateway.routes import MethodNotAllowedError, Route, Router
+from gateway.tokens import Issuer, Tokens
 from gateway.transcode import Transcoder
 from gateway.upstream import Upstreams
 
@@ -53,6 +55,11 @@ class GatewayConfig:
     title: str = "API"
     cors_origins: tuple[str, ...] = ()
     """Of pages whose scripts may call; `*` is every page's."""
+    jwt: Mapping[str, str] | None = None
+    """Whose tokens are let through: `issuer`, `audience`, and `jwks_uri` unless the issuer's OpenID configuration tells
+    it. Without it, tokens are for the upstreams to verify."""
+    rate_limits: Mapping[str, float] = field(default_factory=dict)
+    """How many requests a second each `address`, and each `client` by its Authorization, may make to this process."""
     cache_s: Mapping[str, float] = field(default_factory=dict)
     """Full method name, such as `pkg.v1.Service.GetThing` -> seconds for which an answer may be given to others who ask
     for the same without credentials. Only of methods marked NO_SIDE_EFFECTS."""
@@ -79,6 +86,11 @@ class GatewayConfig:
         found += [f"upstreams: {name} has no address" for name, address in self.upstreams.items() if not address]
         if not 0 < self.deadline_s <= _MOST_DEADLINE_S:
             found.append(f"deadline_s: must be more than 0 and at most {_MOST_DEADLINE_S:g}, not {self.deadline_s:g}")
+        found += _wrong_issuer(self.jwt)
+        found += [
+            f"rate_limits: {name} is none of {', '.join(KINDS)}" for name in self.rate_limits if name not in KINDS
+        ]
+        found += [f"rate_limits: {name} must be positive" for name, rate in self.rate_limits.items() if rate <= 0]
         found += [f"trusted_proxies: {name!r} is no address or network" for name in _no_networks(self.trusted_proxies)]
         if self.max_body_bytes < 1:
             found.append(f"max_body_bytes: must be positive, not {self.max_body_bytes}")
@@ -102,12 +114,15 @@ class Gateway:
         codec = Codec(schema.pool, config.form)
         router = _router(built, codec, self._upstreams, config.cache_s)
         self._cache = ResponseCache()
+        self._tokens = Tokens(Issuer(**config.jwt)) if config.jwt else None
         api = Api(
             router,
             UpstreamErrors(schema.pool, codec.writer),
             forward_headers=config.forward_headers,
             max_body_bytes=config.max_body_bytes,
             cache=self._cache,
+            tokens=self._tokens,
+            limits=Limits(config.rate_limits) if config.rate_limits else None,
             tells_address=bool(config.trusted_proxies),
         )
         document = OpenApi(schema, title=config.title, form=config.form).document(built)
@@ -124,6 +139,8 @@ class Gateway:
     async def close(self) -> None:
         """Close the channels. Idempotent."""
         await self._cache.close()
+        if self._tokens is not None:
+            await self._tokens.close()
         await self._upstreams.close()
 
 
@@ -206,6 +223,7 @@ def _router(built: list[Route], codec: Codec, upstreams: Upstreams, cache_s: Map
             Meter(route.rule.path),
             takes_many=method.client_streaming,
             answers_many=method.server_streaming,
+            access=method.access,
             cache_s=cache_s.get(method.full_name, 0) if not transcoder.takes_body else 0,
         )
         router.add(route.template, route.rule.http_method, endpoint)
@@ -217,6 +235,14 @@ def _claims_root(router: Router[Endpoint]) -> bool:
         return router.match("GET", "/") is not None
     except MethodNotAllowedError:
         return True
+
+
+def _wrong_issuer(given: Mapping[str, str] | None) -> list[str]:
+    if given is None:
+        return []
+    known = {one.name for one in fields(Issuer)}
+    wrong = [f"jwt: {name} is no key; there are {', '.join(sorted(known))}" for name in given if name not in known]
+    return wrong + [f"jwt: {name} is missing" for name in ("issuer", "audience") if not given.get(name)]
 
 
 def _no_networks(names: tuple[str, ...]) -> list[str]:

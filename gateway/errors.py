@@ -122,7 +122,7 @@ def invalid(violations: Sequence[Violation], reason: str = "INVALID_REQUEST") ->
 
 def unavailable(message: str, reason: str, metadata: Mapping[str, str] | None = None) -> HttpError:
     """UNAVAILABLE, with the advice to try again soon."""
-    return HttpError(grpc.StatusCode.UNAVAILABLE, reason, message, details=[_retry_info()], metadata=metadata)
+    return HttpError(grpc.StatusCode.UNAVAILABLE, reason, message, details=[retry_info()], metadata=metadata)
 
 
 def internal() -> HttpError:
@@ -158,7 +158,7 @@ class UpstreamErrors:
         if rich is None:
             message = _MASKED.get(status, message)
         if status is grpc.StatusCode.UNAVAILABLE and not any(one["@type"] == _RETRY_INFO for one in details):
-            details.append(_retry_info())
+            details.append(retry_info())
         return HttpError(status, status.name, message, details=details)
 
     def _details(self, packed: Iterable[Any]) -> Iterable[Mapping[str, Any]]:
@@ -192,8 +192,9 @@ def _rich_status(error: grpc.aio.AioRpcError) -> status_pb2.Status | None:
     return None
 
 
-def _retry_info() -> Mapping[str, Any]:
-    return {"@type": _RETRY_INFO, "retryDelay": f"{_RETRY_S}s"}
+def retry_info(after_s: float = _RETRY_S) -> Mapping[str, Any]:
+    """The detail that advises when to try again, in whole milliseconds."""
+    return {"@type": _RETRY_INFO, "retryDelay": f"{math.ceil(after_s * 1000) / 1000:g}s"}
 
 
 def _implied_headers(code: int, details: Iterable[Mapping[str, Any]]) -> Iterable[tuple[bytes, bytes]]:

@@ -36,6 +36,8 @@ KEYS: Mapping[str, _Kind] = {
     "forward_headers": _TEXTS,
     "cors_origins": _TEXTS,
     "trusted_proxies": _TEXTS,
+    "rate_limits": _NUMBERS_BY_NAME,
+    "jwt": _TEXTS_BY_NAME,
     "cache_s": _NUMBERS_BY_NAME,
     "deadline_s": _NUMBER,
     "max_body_bytes": _COUNT,

@@ -1,0 +1,88 @@
+"""How often one may ask: a steady rate with room for a burst, for each address and for each bearer of a token.
+
+Counted in this process alone, so no request waits for it. What is remembered of an asker is one moment: when it would
+have used up what it has had, at the steady rate (the generic cell rate algorithm). How many askers are remembered has a
+bound, whoever sends from ever new addresses, which the memory of the common library for this (limits) has not.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+
+import grpc
+
+from gateway.errors import HttpError, retry_info
+
+KINDS = ("address", "client")
+"""Who is counted: where a request comes from, and what it shows as Authorization."""
+# So many seconds' worth may come at once.
+_BURST_S = 2.0
+_LEAST_BURST = 5
+_REMEMBERED = 50_000
+# Sums of fractions are not exact.
+_ROUNDING_S = 1e-6
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class Limiter:
+    """Counts the requests of each asker of one kind."""
+
+    def __init__(
+        self, kind: str, rate: float, *, most: int = _REMEMBERED, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`rate` in requests a second."""
+        self._kind = kind
+        self._each_s = 1 / rate
+        self._burst = max(_LEAST_BURST, math.ceil(rate * _BURST_S))
+        self._window_s = self._burst * self._each_s
+        self._used_up: OrderedDict[str, float] = OrderedDict()
+        self._most = most
+        self._clock = clock
+        self._policy = b'"%s";q=%d;w=%d' % (kind.encode(), self._burst, math.ceil(self._window_s))
+
+    def count(self, asker: str) -> Headers:
+        """Count a request, and answer what its answer should tell. Raises HttpError 429, which counts for nothing."""
+        now = self._clock()
+        used_up = max(now, self._used_up.get(asker, 0.0)) + self._each_s
+        if used_up - now > self._window_s + _ROUNDING_S:
+            raise self._refused(used_up - now - self._window_s)
+        self._used_up[asker] = used_up
+        self._used_up.move_to_end(asker)
+        if len(self._used_up) > self._most:
+            self._used_up.popitem(last=False)
+        return self._headers(int((self._window_s - (used_up - now)) / self._each_s + _ROUNDING_S), used_up - now)
+
+    def _refused(self, wait_s: float) -> HttpError:
+        message = f"too many requests of one {self._kind}; the next may come in {wait_s:.1f} s"
+        return HttpError(
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            "RATE_LIMITED",
+            message,
+            details=[retry_info(wait_s)],
+            headers=self._headers(0, wait_s),
+        )
+
+    def _headers(self, left: int, reset_s: float) -> Headers:
+        """As draft-ietf-httpapi-ratelimit-headers has them."""
+        state = b'"%s";r=%d;t=%d' % (self._kind.encode(), left, math.ceil(reset_s - _ROUNDING_S))
+        return [(b"ratelimit-policy", self._policy), (b"ratelimit", state)]
+
+
+class Limits:
+    """The limits that a config sets."""
+
+    def __init__(self, rates: Mapping[str, float]) -> None:
+        self._of = {kind: Limiter(kind, rate) for kind, rate in rates.items()}
+
+    def count(self, address: str, authorization: str) -> Headers:
+        """Count a request for all who stand behind it. Raises HttpError 429 when one of them may not ask now."""
+        headers: Headers = []
+        for kind, asker in zip(KINDS, (address, authorization), strict=True):
+            limiter = self._of.get(kind)
+            if limiter is not None and asker:
+                headers += limiter.count(asker)
+        return headers

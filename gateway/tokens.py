@@ -1,0 +1,138 @@
+"""Bearer tokens verified at the edge: JWTs of one issuer, with the keys that it publishes (OpenID Connect or RFC 7517).
+
+What upstreams do with a token stays theirs; here nobody gets past with one that is forged, stale or somebody else's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import httpx
+import jwt
+
+from gateway.errors import HttpError, unavailable
+
+# Signatures with a published key. Those with a secret, and none at all, are not for a stranger's keys.
+_ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
+_DISCOVERY = "/.well-known/openid-configuration"
+_LEEWAY_S = 30
+_FETCH_S = 5.0
+# A key that is not known asks the issuer, and so does time, but no more often than this.
+_ASK_AGAIN_S = 10.0
+_STALE_S = 3600.0
+_REMEMBERED = 4096
+# Who may not come without a token, in the words of policy/v1.
+_CLOSED = frozenset({"operator", "service"})
+
+_log = logging.getLogger("gateway")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Issuer:
+    """Whose tokens count. Without `jwks_uri` the issuer's OpenID configuration tells where its keys are."""
+
+    issuer: str
+    audience: str
+    jwks_uri: str = ""
+
+
+class Tokens:
+    """Checks the Authorization headers of requests. Make it on the running loop."""
+
+    def __init__(self, issuer: Issuer, *, clock: Callable[[], float] = time.time) -> None:
+        self._issuer = issuer
+        self._clock = clock
+        self._client = httpx.AsyncClient(timeout=_FETCH_S, follow_redirects=True)
+        self._keys: Mapping[str, jwt.PyJWK] = {}
+        self._asked_at = float("-inf")
+        self._asking: asyncio.Task[None] | None = None
+        # Until when a header is known to be good.
+        self._good: OrderedDict[str, float] = OrderedDict()
+
+    async def check(self, authorization: str, access: str) -> None:
+        """Let a request pass, or raise HttpError: 401 for a token that is missing or bad, 503 without keys."""
+        if not authorization:
+            if access in _CLOSED:
+                raise _refused("TOKEN_MISSING", "this method needs a bearer token", "")
+            return
+        now = self._clock()
+        if self._good.get(authorization, 0) > now:
+            return
+        scheme, _, token = authorization.partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise _refused("TOKEN_INVALID", "authorization must be 'Bearer <token>'", "invalid_request")
+        claims = await self._claims(token)
+        self._good[authorization] = float(claims["exp"])
+        if len(self._good) > _REMEMBERED:
+            self._good.popitem(last=False)
+
+    async def close(self) -> None:
+        """Close the connections to the issuer."""
+        if self._asking is not None:
+            self._asking.cancel()
+            await asyncio.gather(self._asking, return_exceptions=True)
+        await self._client.aclose()
+
+    async def _claims(self, token: str) -> dict[str, Any]:
+        try:
+            key = await self._key(str(jwt.get_unverified_header(token).get("kid", "")))
+            return jwt.decode(
+                token,
+                key,
+                algorithms=[one for one in _ALGORITHMS if one == key.algorithm_name],
+                audience=self._issuer.audience,
+                issuer=self._issuer.issuer,
+                leeway=_LEEWAY_S,
+                options={"require": ["exp", "iss", "aud"]},
+            )
+        except jwt.PyJWTError as error:
+            raise _refused("TOKEN_INVALID", "the token is not valid or has expired", "invalid_token") from error
+
+    async def _key(self, key_id: str) -> jwt.PyJWK:
+        age_s = self._clock() - self._asked_at
+        if (key_id not in self._keys and age_s >= _ASK_AGAIN_S) or age_s >= _STALE_S:
+            await self._ask()
+        if not self._keys:
+            raise _no_keys()
+        if key_id not in self._keys:
+            raise jwt.InvalidKeyError
+        return self._keys[key_id]
+
+    async def _ask(self) -> None:
+        # Whoever comes meanwhile waits for the same answer.
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._fetch(), name="fetch the issuer's keys")
+        try:
+            await asyncio.shield(self._asking)
+        except (httpx.HTTPError, ValueError, KeyError, TypeError, jwt.PyJWTError) as error:
+            # Those that are known are good until told otherwise.
+            _log.warning("keys not renewed", extra={"cause": repr(error)})
+
+    async def _fetch(self) -> None:
+        self._asked_at = self._clock()
+        uri = self._issuer.jwks_uri or (await self._get(self._issuer.issuer.rstrip("/") + _DISCOVERY))["jwks_uri"]
+        keys = jwt.PyJWKSet.from_dict(await self._get(uri)).keys
+        self._keys = {str(key.key_id or ""): key for key in keys}
+
+    async def _get(self, uri: str) -> Any:
+        response = await self._client.get(uri)
+        response.raise_for_status()
+        return response.json()
+
+
+def _no_keys() -> HttpError:
+    return unavailable("tokens cannot be verified now, try again", "KEYS_UNAVAILABLE")
+
+
+def _refused(reason: str, message: str, problem: str) -> HttpError:
+    challenge = f'Bearer error="{problem}"' if problem else "Bearer"
+    error = HttpError(grpc.StatusCode.UNAUTHENTICATED, reason, message)
+    error.headers = [(b"www-authenticate", challenge.encode())]
+    return error

@@ -1,0 +1,84 @@
+"""How often one may ask, and how many are remembered."""
+
+import asyncio
+
+import pytest
+
+from gateway.app import ConfigError, Gateway, GatewayConfig
+from gateway.errors import HttpError
+from gateway.limits import Limiter
+from tests.gateway.probe import SERVICE, ProbeServer, reason_of, shim
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+def counted(limiter: Limiter, asker: str = "a") -> bool:
+    try:
+        limiter.count(asker)
+    except HttpError:
+        return False
+    return True
+
+
+async def test_a_burst_and_then_the_steady_rate() -> None:
+    now = 100.0
+    limiter = Limiter("address", 10, clock=lambda: now)
+    assert [counted(limiter) for _ in range(22)] == [True] * 20 + [False] * 2
+    assert counted(limiter, "b")
+    now += 0.1
+    assert [counted(limiter) for _ in range(2)] == [True, False]
+    now += 1.0
+    assert sum(counted(limiter) for _ in range(20)) == 10
+    now += 1000
+    assert sum(counted(limiter) for _ in range(30)) == 20
+
+
+async def test_what_is_refused_counts_for_nothing() -> None:
+    now = 0.0
+    limiter = Limiter("address", 1, clock=lambda: now)
+    for _ in range(100):
+        counted(limiter)
+    now += 1.0
+    assert counted(limiter)
+
+
+async def test_what_is_told_is_what_is_left() -> None:
+    now = 0.0
+    limiter = Limiter("client", 10, clock=lambda: now)
+    told = [limiter.count("a") for _ in range(20)]
+    assert told[0] == [(b"ratelimit-policy", b'"client";q=20;w=2'), (b"ratelimit", b'"client";r=19;t=1')]
+    assert told[-1][1] == (b"ratelimit", b'"client";r=0;t=2')
+    with pytest.raises(HttpError) as refused:
+        limiter.count("a")
+    assert (refused.value.code, dict(refused.value.headers)[b"retry-after"]) == (429, b"1")
+    assert refused.value.details[-1]["retryDelay"] == "0.1s"
+
+
+async def test_no_more_are_remembered_than_there_is_room_for() -> None:
+    limiter = Limiter("address", 1, most=10, clock=lambda: 0.0)
+    for number in range(100):
+        limiter.count(f"{number}")
+    assert len(limiter._used_up) == 10
+
+
+async def test_over_http(probe_set: bytes, probe: ProbeServer) -> None:
+    async with shim(probe_set, probe.address, rate_limits={"address": 2.5, "client": 0.5}) as client:
+        mine = {"authorization": "Bearer a"}
+        answers = await asyncio.gather(*(client.get("/v1/things/mine", headers=mine) for _ in range(5)))
+        assert {answer.status_code for answer in answers} == {200}
+        assert [len(answer.headers.get_list("ratelimit-policy")) for answer in answers] == [2] * 5
+        refused = await client.get("/v1/no/such/path")
+        assert (refused.status_code, reason_of(refused), refused.headers["retry-after"]) == (429, "RATE_LIMITED", "1")
+        assert refused.headers["ratelimit"].startswith('"address";r=0;')
+        assert (await client.get("/livez")).status_code == 200
+
+
+async def test_limits_that_are_none_are_refused_at_start(probe_set: bytes) -> None:
+    rates = {"address": 0.0, "person": 1.0}
+    config = GatewayConfig(descriptor_set=probe_set, upstreams={SERVICE: "127.0.0.1:1"}, rate_limits=rates)
+    with pytest.raises(ConfigError) as refused:
+        Gateway(config)
+    assert refused.value.problems == (
+        "rate_limits: person is none of address, client",
+        "rate_limits: address must be positive",
+    )
