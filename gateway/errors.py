@@ -194,7 +194,7 @@ def _rich_status(error: grpc.aio.AioRpcError) -> status_pb2.Status | None:
 
 def retry_info(after_s: float = _RETRY_S) -> Mapping[str, Any]:
     """The detail that advises when to try again, in whole milliseconds."""
-    return {"@type": _RETRY_INFO, "retryDelay": f"{math.ceil(after_s * 1000) / 1000:g}s"}
+    return {"@type": _RETRY_INFO, "retryDelay": f"{math.ceil(round(after_s * 1000, 3)) / 1000:g}s"}
 
 
 def _implied_headers(code: int, details: Iterable[Mapping[str, Any]]) -> Iterable[tuple[bytes, bytes]]:
