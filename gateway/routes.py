@@ -67,8 +67,8 @@ class Router(Generic[T]):
         the segment. Raises MethodNotAllowedError, and UnicodeDecodeError for a path that is not UTF-8.
         """
         segments = raw_path[1:].split("/")
-        stem, colon, verb = segments[-1].rpartition(":")
-        if colon and verb in self._verbs:
+        stem, _, verb = segments[-1].rpartition(":")
+        if verb and verb in self._verbs:
             verbal = [*segments[:-1], stem]
             target, allow = self._search(verbal, verb, http_method)
             if target is not None:

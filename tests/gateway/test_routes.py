@@ -35,6 +35,7 @@ TEMPLATES = [
         ("/a/b:verb", "/a/b:verb"),
         ("/a/z:verb", "/a/*:verb"),
         ("/a/z:no", "/a/*"),
+        ("/a/b:", "/a/*"),
         ("/a/b/c/d:other", "/a/**:other"),
         ("/a/%62", "/a/b"),
         ("/a/b%3Averb", "/a/*"),
