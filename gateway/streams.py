@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import Awaitable, Callable, Container, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ SSE = b"text/event-stream"
 LAST_EVENT_ID = "last-event-id"
 HEARTBEAT_S = 15.0
 _ID_FIELD = "event_id"
+_ANY = "*/*"
 _OK = 200
 # Who has nothing to say for so long is taken to listen, and the status is sent.
 _PATIENCE_S = 0.5
@@ -64,15 +65,21 @@ _NAMES = {form.content_type.decode(): form for form in _FORMS} | {"application/j
 
 
 def choose(accept: str) -> Form:
-    """The form that an Accept header likes best. Raises HttpError 406 when it likes none."""
-    liked = list(_liked(accept)) if accept else [(1.0, ARRAY)]
+    """The form that an Accept header likes best; of those that it likes alike, the one it names first.
+
+    Of several ranges that a form falls under, the most specific counts (RFC 9110 §12.5.1). Raises HttpError 406 when
+    no form is liked.
+    """
+    weights = dict(weighed(accept)) if accept else {_ANY: 1.0}
+    places = {name: place for place, name in enumerate(weights)}
+    fitting = [(_range_of(name, weights), form) for name, form in _NAMES.items()]
+    liked = [(one, form) for one, form in fitting if weights.get(one, 0.0) > 0]
     if not liked:
         names = ", ".join(form.content_type.decode() for form in _FORMS)
         raise HttpError(
             grpc.StatusCode.INVALID_ARGUMENT, "NOT_ACCEPTABLE", f"this streams as one of {names}", http_code=406
         )
-    # The first of those that are liked best.
-    return max(liked, key=lambda weighed: weighed[0])[1]
+    return max(liked, key=lambda fits: (weights[fits[0]], -places[fits[0]]))[1]
 
 
 def _event_id(message: Any, number: int) -> str:
@@ -189,13 +196,7 @@ def lines_of(body: bytes) -> list[bytes]:
     return [line for line in body.split(b"\n") if line.strip()]
 
 
-def _liked(accept: str) -> Iterator[tuple[float, Form]]:
-    for name, weight in weighed(accept):
-        if weight <= 0:
-            continue
-        if name in _NAMES:
-            yield weight, _NAMES[name]
-        elif name in ("*/*", "application/*"):
-            yield weight, ARRAY
-        elif name == "text/*":
-            yield weight, EVENTS
+def _range_of(name: str, ranges: Container[str]) -> str:
+    """The most specific of the ranges that a content type falls under, or the widest there could be."""
+    kind = name.partition("/")[0]
+    return next((one for one in (name, f"{kind}/*") if one in ranges), _ANY)

@@ -31,7 +31,13 @@ async def test_who_does_not_mind_gets_an_array(client: httpx.AsyncClient) -> Non
 
 
 @pytest.mark.parametrize(
-    "accept", ["application/x-ndjson", "application/jsonl", "text/html, application/x-ndjson;q=0.1"]
+    "accept",
+    [
+        "application/x-ndjson",
+        "application/jsonl",
+        "text/html, application/x-ndjson;q=0.1",
+        "application/json;q=0, */*",
+    ],
 )
 async def test_ndjson_has_a_line_for_each_message(client: httpx.AsyncClient, accept: str) -> None:
     response = await client.get("/v1/watch", params={"count": 3}, headers={"accept": accept})
