@@ -45,6 +45,8 @@ class HttpServer:
         host, port = self._address
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        # Connections inherit it. asyncio sets it by itself, but not where a socket does not name its protocol.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         listener.setblocking(False)
         self._task = asyncio.create_task(self._server.serve(sockets=[listener]), name="http-server")
         await self._server.up.wait()
