@@ -17,6 +17,7 @@ ANY = "*"
 FIELD = "etag"
 """Of a reply, of a request, or of the resource in a request."""
 _TAG = re.compile(r'[\t ]*(W/)?"([\x21\x23-\x7e]*)"[\t ]*(?:,|$)')
+_QUOTED = re.compile(r'(W/)?"([\x21\x23-\x7e]+)"')
 _TEXT = re.compile(r"[\x21\x23-\x7e]+")
 # Tells the entity tags of one state in several codings apart.
 _MARK = "--"
@@ -24,19 +25,26 @@ _MARK = "--"
 
 def entity_tag(etag: str, coding: str) -> bytes:
     """The header of a state's representation in this coding; empty when the field's text cannot be a tag."""
-    if not _TEXT.fullmatch(etag):
+    own = _own(etag)
+    if own is None:
         return b""
-    return f'"{etag}{_MARK}{coding}"'.encode() if coding else f'"{etag}"'.encode()
+    weak, text = own
+    return f'{weak}"{text}{_MARK}{coding}"'.encode() if coding else f'{weak}"{text}"'.encode()
 
 
 def has(if_none_match: str, etag: str) -> bool:
     """Whether the client has this state already. The comparison is weak, as it should be here."""
-    return if_none_match.strip() == ANY or any(text == etag for _, text in _tags("if-none-match", if_none_match))
+    own = _own(etag)
+    if own is None:
+        return False
+    return if_none_match.strip() == ANY or any(text == own[1] for _, text in _tags("if-none-match", if_none_match))
 
 
 def matches(if_match: str, etag: str) -> bool:
     """Whether the state is one that the client asks for."""
-    return if_match.strip() == ANY or ("", etag) in _tags("if-match", if_match)
+    own = _own(etag)
+    # A weak tag matches nothing, not even itself.
+    return if_match.strip() == ANY or (own is not None and not own[0] and own in _tags("if-match", if_match))
 
 
 def guard(if_match: str) -> str:
@@ -65,6 +73,14 @@ def as_failed(error: HttpError) -> HttpError:
     if error.status is grpc.StatusCode.ABORTED:
         error.code = 412
     return error
+
+
+def _own(etag: str) -> tuple[str, str] | None:
+    """The tag that a field's text stands for, with or without the quotes that AIP-154 would have in it."""
+    quoted = _QUOTED.fullmatch(etag)
+    if quoted is not None:
+        return quoted[1] or "", quoted[2]
+    return ("", etag) if _TEXT.fullmatch(etag) else None
 
 
 def _tags(header: str, value: str) -> list[tuple[str, str]]:

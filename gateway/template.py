@@ -21,8 +21,9 @@ MANY = "**"
 _TOKEN = re.compile(r"\*\*|[*/{}=:]|[^*/{}=:]+")
 _FIELD_PATH = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 _LITERAL = re.compile(r"(?:[A-Za-z0-9._~!$&'()+,;@-]|%[0-9A-Fa-f]{2})+")
-_ESCAPE = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
-_RESERVED = "!#$&'()*+,/:;=?@[]%"
+_RESERVED = "|".join(f"{ord(char):02X}" for char in "!#$&'()*+,/:;=?@[]%")
+# What stands for other characters than those.
+_ESCAPE = re.compile(rf"(?:%(?!{_RESERVED})[0-9A-F]{{2}})+", re.IGNORECASE)
 
 
 class TemplateError(ValueError):
@@ -77,12 +78,7 @@ def parse(text: str) -> Template:
 
 
 def _decode_unreserved(segment: str) -> str:
-    return _ESCAPE.sub(_keep_reserved, segment) if "%" in segment else segment
-
-
-def _keep_reserved(match: re.Match[str]) -> str:
-    text = unquote(match.group(), errors="strict")
-    return "".join(f"%{ord(char):02X}" if char in _RESERVED else char for char in text)
+    return _ESCAPE.sub(lambda match: unquote(match.group(), errors="strict"), segment) if "%" in segment else segment
 
 
 class _Parser:

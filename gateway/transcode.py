@@ -121,6 +121,8 @@ class Transcoder:
 
         Path and query are part of each. Raises HttpError as `read`, naming which of them is wrong.
         """
+        if self._raw_body is not None:
+            return [self.read(request)]
         if _kind(request.content_type) in _LINES:
             numbered = enumerate(lines_of(request.body))
             return [
@@ -245,9 +247,10 @@ class Transcoder:
             if self._route.rule.http_method not in _SAFE:
                 violations.append(Violation("if-match", "this method compares no etag"))
             return
-        target = self._guard(message)
+        path, of_resource = self._guard
+        target = of_resource(message)
         if target.etag not in ("", guard):
-            violations.append(Violation(conditions.FIELD, "differs from the header If-Match"))
+            violations.append(Violation(path, "differs from the header If-Match"))
         else:
             target.etag = guard
 
@@ -288,17 +291,22 @@ def _derives_mask(route: Route) -> bool:
     return is_mask and route.rule.http_method == "PATCH" and route.rule.body not in ("", "*")
 
 
-def _guard_of(route: Route) -> Callable[[Any], Any] | None:
-    """Where the upstream looks for the state that a change is guarded by: in the request, or in its resource."""
+def _guard_of(route: Route) -> tuple[str, Callable[[Any], Any]] | None:
+    """Where the upstream looks for the state that a change is guarded by: in the request, or in its resource.
+
+    The path of that field, and what holds it.
+    """
     if route.rule.http_method in _SAFE:
         return None
     if _has_text(route.method.input, conditions.FIELD):
-        return lambda request: request
+        return conditions.FIELD, lambda request: request
     body = route.method.input.fields_by_name.get(route.rule.body)
-    if body is not None and not body.is_repeated and body.message_type is not None:
-        name = body.name
-        return (lambda request: getattr(request, name)) if _has_text(body.message_type, conditions.FIELD) else None
-    return None
+    if body is None or body.is_repeated or body.message_type is None:
+        return None
+    name = body.name
+    if not _has_text(body.message_type, conditions.FIELD):
+        return None
+    return f"{name}.{conditions.FIELD}", lambda request: getattr(request, name)
 
 
 def _tag_of(route: Route) -> Callable[[Any], str] | None:
@@ -377,9 +385,9 @@ def _kind(content_type: str) -> str:
 
 def _check_json(content_type: str, *supported: bytes) -> None:
     kind = _kind(content_type)
-    parameters = content_type.lower().partition(";")[2]
-    charset = parameters.partition("charset=")[2].strip(' "')
-    if charset not in ("", "utf-8", "utf8") or not (
+    parameters = (one.strip() for one in content_type.lower().split(";")[1:])
+    charsets = {one.partition("=")[2].strip(' "') for one in parameters if one.startswith("charset=")}
+    if not charsets <= {"utf-8", "utf8"} or not (
         kind in ("", "application/json") or (kind.startswith("application/") and kind.endswith("+json"))
     ):
         raise _unsupported(*supported)

@@ -162,7 +162,7 @@ async def test_the_guard_of_a_resource_in_the_request_is_the_resources(client: h
         "updateMask": "count",
     }
     differs = await client.patch("/v1/things/a", json={"etag": "e2"}, headers={"if-match": '"e1"'})
-    assert violated(differs) == ["etag"]
+    assert violated(differs) == ["thing.etag"]
 
 
 async def test_what_is_read_can_be_asked_to_match(client: httpx.AsyncClient) -> None:
