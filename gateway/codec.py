@@ -16,6 +16,7 @@ from gateway import scalars
 from gateway.decode import JsonReader, parse
 from gateway.encode import DEFAULT_FORM, JsonForm, JsonWriter
 from gateway.fields import FIELD_MASK, WRAPPERS, message_of
+from gateway.texts import read_paths
 
 __all__ = ["Codec", "JsonForm", "parse"]
 
@@ -66,15 +67,10 @@ class Codec:
             convert = scalars.from_text(kind.fields_by_name["value"])
             return lambda message, text: setattr(message, "value", convert(text))
         if kind.full_name == FIELD_MASK:
-            return lambda message, text: message.paths.extend(_mask_path(path) for path in text.split(",") if path)
+            return lambda message, text: message.paths.extend(read_paths(text))
         return self._from_json_text
 
     def _from_json_text(self, message: Message, text: str) -> None:
         violations = self.reader.read(text, message)
         if violations:
             raise scalars.BadValueError(violations[0].description)
-
-
-def _mask_path(path: str) -> str:
-    """A path of a field mask, given in camelCase (as ProtoJSON has it) or in snake_case."""
-    return "".join(f"_{char.lower()}" if char.isupper() else char for char in path.strip())

@@ -1,88 +1,61 @@
 """JSON to message, strictly, and naming every field that is wrong.
 
-One reader per message type, compiled when the type is first seen. Unknown members, members given twice (also once by
-each of their two names), wrong types, values out of range and two members of one oneof are refused. The well-known
-types that JSON writes in a form of their own are left to google.protobuf.json_format.
+One reader per message type, compiled when the type is first seen. A reader makes of a JSON value what the message's
+constructor takes, so that a message is filled by one call once all of it is known to be good. Unknown members, members
+given twice (also once by each of their two names), wrong types, values out of range and two members of one oneof are
+refused.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from typing import Any, NoReturn, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, cast
 
-from google.protobuf import descriptor_pool, json_format
+from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from gateway import scalars
+from gateway.descriptors import message_class
+from gateway.dynamic import FILLERS, Fill
 from gateway.errors import Violation
-from gateway.fields import DYNAMIC, FIELD_MASK, TIMES, WELL_KNOWN, is_map, is_repeated, message_of
-from gateway.scalars import BadValueError
+from gateway.fields import (
+    ANY,
+    DURATION,
+    FIELD_MASK,
+    TIMESTAMP,
+    VALUE,
+    WELL_KNOWN,
+    WRAPPERS,
+    is_map,
+    is_repeated,
+    message_of,
+)
+from gateway.findings import MAX_DEPTH, Findings, Path
+from gateway.json_text import BadJsonError, parse
+from gateway.scalars import BadValueError, Convert
+from gateway.texts import read_duration, read_mask, read_timestamp
+from gateway.type_urls import find_type
 
-MAX_DEPTH = 100
-"""How deep a body may nest, as deep as protobuf's own parsers go."""
+__all__ = ["BadJsonError", "JsonReader", "parse"]
 
-MOST_VIOLATIONS = 100
-
-# What json_format lets out for values that it did not expect.
-_WELL_KNOWN_ERRORS = (json_format.ParseError, ValueError, TypeError, KeyError, AttributeError, RecursionError)
-
-
-class BadJsonError(ValueError):
-    """The text is not JSON as we take it. `field` names the member, where one is to blame."""
-
-    def __init__(self, message: str, field: str = "") -> None:
-        super().__init__(message)
-        self.field = field
-
-
-def parse(text: bytes) -> Any:
-    """The JSON value of UTF-8 text. Raises BadJsonError, also for NaN, Infinity and members given twice."""
-    try:
-        return json.loads(text.decode(), object_pairs_hook=_object, parse_constant=_refuse_constant)
-    except BadJsonError:
-        raise
-    except UnicodeDecodeError as error:
-        raise BadJsonError("the body is not UTF-8") from error
-    except json.JSONDecodeError as error:
-        raise BadJsonError(f"the body is not JSON: {error.msg} at byte {error.pos}") from error
-    except RecursionError as error:
-        raise BadJsonError("the body nests too deep") from error
-    except ValueError as error:
-        raise BadJsonError("the body holds a number with too many digits") from error
+_TYPE = "@type"
+_LEAVES: Mapping[str, Convert] = {TIMESTAMP: read_timestamp, DURATION: read_duration, FIELD_MASK: read_mask}
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        seen: set[str] = set()
-        for name, _ in pairs:
-            if name in seen:
-                raise BadJsonError("is given more than once", name)
-            seen.add(name)
-    return value
+Read = Callable[[Any, Path, int, Findings], Any]
+"""(JSON value, its path, how many messages it is in, what was found wrong) -> what a constructor takes for it.
+
+That is a message, or its fields by name. It is of use only if nothing was found wrong.
+"""
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    raise BadJsonError(f"the body is not JSON: {name} is no number")
+class _Member(NamedTuple):
+    """A field as a member of an object. `convert` is the shorter way past `read`, where no path is needed."""
 
-
-class Findings:
-    """What was found wrong in one body, at most MOST_VIOLATIONS of it, and how deep the reader stands."""
-
-    def __init__(self) -> None:
-        self.violations: list[Violation] = []
-        self.depth = 0
-
-    def add(self, path: str, description: str) -> None:
-        """Note one violation."""
-        if len(self.violations) < MOST_VIOLATIONS:
-            self.violations.append(Violation(path, description))
-
-
-Read = Callable[[Any, Any, str, Findings], None]
-"""(JSON value, message to fill, path of that message, what was found wrong)"""
+    field: str
+    convert: Convert | None
+    read: Read
 
 
 class JsonReader:
@@ -91,186 +64,243 @@ class JsonReader:
     def __init__(self, pool: descriptor_pool.DescriptorPool) -> None:
         self._pool = pool
         self._readers: dict[Descriptor, Read] = {}
+        self._members: dict[FieldDescriptor, _Member] = {}
 
-    def read(self, value: Any, message: Message, *, path: str = "") -> list[Violation]:
-        """Fill a message from a JSON value. Answers what is wrong; the message is of use only if nothing is."""
+    def read(self, value: Any, message: Message) -> list[Violation]:
+        """Fill a new message from a JSON value, unless something is wrong with it, which is answered."""
         found = Findings()
-        self._message(cast("Descriptor", message.DESCRIPTOR))(value, message, path, found)
+        given = self._message(cast("Descriptor", message.DESCRIPTOR))(value, None, 0, found)
+        if not found.count:
+            _fill(message, given)
         return found.violations
 
     def read_field(self, value: Any, message: Message, field: FieldDescriptor) -> list[Violation]:
-        """Fill one field of a message, of any kind, from a JSON value."""
+        """Fill one field of a message, of any kind, from a JSON value, unless something is wrong with it."""
         found = Findings()
-        self._member(field)(value, message, field.name, found)
+        given = self._member(field).read(value, (None, field.name), 1, found)
+        if not found.count:
+            _fill(message, {field.name: given})
         return found.violations
 
     def _message(self, descriptor: Descriptor) -> Read:
-        reader = self._readers.get(descriptor)
-        if reader is None:
-            compile_ = self._well_known if descriptor.full_name in WELL_KNOWN else self._object
-            reader = self._readers[descriptor] = compile_(descriptor)
+        return self._readers.get(descriptor) or self._compile(descriptor)
+
+    def _compile(self, descriptor: Descriptor) -> Read:
+        name, convert = descriptor.full_name, _leaf(descriptor)
+        if name not in WELL_KNOWN:
+            return self._object(descriptor)
+        if convert is not None:
+            reader = _leaf_reader(convert)
+        elif name == ANY:
+            reader = self._read_any
+        else:
+            reader = _dynamic_reader(message_class(descriptor), FILLERS[name])
+        self._readers[descriptor] = reader
         return reader
 
     def _object(self, descriptor: Descriptor) -> Read:
         # Filled after the reader is registered, since a message may hold itself.
-        members: dict[str, tuple[FieldDescriptor, Read]] = {}
+        members: dict[str, _Member] = {}
+        nullable = {field.name for field in descriptor.fields if _is_value(field)}
+        choices = [tuple(field.name for field in oneof.fields) for oneof in descriptor.oneofs if oneof.fields[1:]]
 
-        def read(value: Any, message: Any, path: str, found: Findings) -> None:
-            if type(value) is not dict:
-                found.add(path or "body", "must be an object")
-                return
-            if found.depth == MAX_DEPTH:
-                found.add(path, "nests too deep")
-                return
-            found.depth += 1
-            _read_members(members, value, message, path, found)
-            found.depth -= 1
+        def read_object(value: Any, path: Path, depth: int, found: Findings) -> dict[str, Any] | None:
+            # Looked at twice, since to ask costs more than to look.
+            if (type(value) is not dict or depth >= MAX_DEPTH) and not found.is_object(value, path, depth):
+                return None
+            # None stands for what is null or wrong; constructors take it for absent.
+            given: dict[str, Any] = {}
+            for name, item in value.items():
+                try:
+                    field, convert, read = members[name]
+                except KeyError:
+                    found.add((path, name), "is not a field of this message")
+                    continue
+                if convert is not None:
+                    try:
+                        given[field] = convert(item)
+                    except BadValueError as error:
+                        given[field] = None
+                        if item is not None:
+                            found.add((path, field), str(error))
+                elif item is None and field not in nullable:
+                    given[field] = None
+                else:
+                    given[field] = read(item, (path, field), depth + 1, found)
+            if choices or len(given) < len(value):
+                fields = [members[name].field for name in value if name in members]
+                _look_for_rivals(fields, choices, given, path, found)
+            return given
 
-        self._readers[descriptor] = read
-        for field in descriptor.fields:
-            members[field.name] = members[field.json_name] = (field, self._member(field))
-        return read
+        self._readers[descriptor] = read_object
+        members.update({field.name: self._member(field) for field in descriptor.fields})
+        members.update({field.json_name: self._member(field) for field in descriptor.fields})
+        return read_object
 
-    def _member(self, field: FieldDescriptor) -> Read:
-        if is_map(field):
-            return self._map(field)
-        if is_repeated(field):
-            return self._list(field)
-        if field.message_type is not None:
-            return self._single_message(field)
-        name, convert = field.name, _scalar(field)
+    def _member(self, field: FieldDescriptor) -> _Member:
+        member = self._members.get(field)
+        if member is None:
+            convert, read = self._one(field)
+            if is_map(field):
+                convert, read = None, self._map(field)
+            elif is_repeated(field):
+                convert, read = None, _list_reader(read) if convert is None else _scalars_reader(convert, read)
+            member = self._members[field] = _Member(field.name, convert, read)
+        return member
 
-        def read(value: Any, message: Any, path: str, found: Findings) -> None:
-            try:
-                setattr(message, name, convert(value))
-            except BadValueError as error:
-                found.add(path, str(error))
-
-        return read
-
-    def _single_message(self, field: FieldDescriptor) -> Read:
-        name, read_message = field.name, self._message(message_of(field))
-
-        def read(value: Any, message: Any, path: str, found: Findings) -> None:
-            inner = getattr(message, name)
-            inner.SetInParent()
-            read_message(value, inner, path, found)
-
-        return read
-
-    def _list(self, field: FieldDescriptor) -> Read:
-        name = field.name
-        read_message = self._message(field.message_type) if field.message_type is not None else None
-        convert = _scalar(field) if read_message is None else None
-
-        def read(value: Any, message: Any, path: str, found: Findings) -> None:
-            if type(value) is not list:
-                found.add(path, "must be a list")
-                return
-            items = getattr(message, name)
-            for index, item in enumerate(value):
-                where = f"{path}[{index}]"
-                if item is None and not _takes_null(field):
-                    found.add(where, "must not be null")
-                elif read_message is not None:
-                    read_message(item, items.add(), where, found)
-                elif convert is not None:
-                    _append(items, convert, item, where, found)
-
-        return read
+    def _one(self, field: FieldDescriptor) -> tuple[Convert | None, Read]:
+        kind = field.message_type
+        convert = scalars.from_json(field) if kind is None else _leaf(kind)
+        return convert, self._message(message_of(field)) if convert is None else _leaf_reader(convert)
 
     def _map(self, field: FieldDescriptor) -> Read:
         entry = message_of(field).fields_by_name
-        name, value_field = field.name, entry["value"]
-        to_key = scalars.from_text(entry["key"])
-        read_message = self._message(value_field.message_type) if value_field.message_type is not None else None
-        convert = _scalar(value_field) if read_message is None else None
+        read, kind = self._one(entry["value"])[1], entry["value"].message_type
+        if kind is not None:
+            read = _builder(message_class(kind), read)
+        return _map_reader(scalars.from_text(entry["key"]), read)
 
-        def read(value: Any, message: Any, path: str, found: Findings) -> None:
-            if type(value) is not dict:
-                found.add(path or "body", "must be an object")
-                return
-            items = getattr(message, name)
-            for text, item in value.items():
-                where = f"{path}[{text}]"
-                try:
-                    key = to_key(text)
-                    if read_message is not None:
-                        read_message(item, items[key], where, found)
-                    elif convert is not None:
-                        items[key] = convert(item)
-                except BadValueError as error:
-                    found.add(where, str(error))
+    def _read_any(self, value: Any, path: Path, depth: int, found: Findings) -> dict[str, Any] | None:
+        """An empty object is an Any of nothing; every other tells its type, wherever it does."""
+        if not found.is_object(value, path, depth):
+            return None
+        if not value:
+            return {}
+        url = value.get(_TYPE)
+        descriptor = find_type(self._pool, url) if type(url) is str else None
+        if descriptor is None:
+            wrong = f"names no type that is known here: {url}" if type(url) is str else "must be the URL of a type"
+            found.add((path, _TYPE), wrong)
+            return None
+        build = _builder(message_class(descriptor), self._packed_reader(descriptor))
+        message = build(value, path, depth + 1, found)
+        packed = b"" if message is None else message.SerializeToString(deterministic=True)
+        return {"type_url": url, "value": packed}
 
-        return read
+    def _packed_reader(self, descriptor: Descriptor) -> Read:
+        read = self._message(descriptor)
 
-    def _well_known(self, descriptor: Descriptor) -> Read:
-        name = descriptor.full_name
-        if name not in DYNAMIC | TIMES | {FIELD_MASK}:
-            return _wrapper(descriptor)
+        def read_beside_type(value: Any, path: Path, depth: int, found: Findings) -> Any:
+            members = {name: item for name, item in value.items() if name != _TYPE}
+            if descriptor.full_name not in WELL_KNOWN:
+                return read(members, path, depth, found)
+            for name in members.keys() - {"value"}:
+                found.add((path, name), f"is not a member of a packed {descriptor.full_name}")
+            if "value" in members:
+                return read(members["value"], (path, "value"), depth, found)
+            found.add((path, "value"), "is missing")
+            return None
 
-        def read(value: Any, message: Any, path: str, found: Findings) -> None:
-            try:
-                json_format.ParseDict(value, message, descriptor_pool=self._pool, max_recursion_depth=MAX_DEPTH)
-            except _WELL_KNOWN_ERRORS:
-                found.add(path, f"is not a {name}")
-
-        return read
+        return read_beside_type
 
 
-def _read_members(
-    members: dict[str, tuple[FieldDescriptor, Read]], value: dict[str, Any], message: Any, path: str, found: Findings
+def _look_for_rivals(
+    fields: Sequence[str], choices: Sequence[Sequence[str]], given: Mapping[str, Any], path: Path, found: Findings
 ) -> None:
-    prefix = f"{path}." if path else ""
-    seen: set[str] = set()
-    for name, item in value.items():
-        member = members.get(name)
-        if member is None:
-            found.add(prefix + name, "is not a field of this message")
-            continue
-        field, read = member
-        slot = _slot(field, item)
-        if slot in seen:
-            found.add(prefix + field.name, "is given more than once")
-            continue
-        seen.add(slot)
-        if item is not None or _takes_null(field):
-            read(item, message, prefix + field.name, found)
+    """Note fields that were given by both of their names, and of each oneof all that were given but the first."""
+    for field in given:
+        if fields.count(field) > 1:
+            found.add((path, field), "is given more than once")
+    for choice in choices:
+        chosen = [field for field, item in given.items() if field in choice and item is not None]
+        for field in chosen[1:]:
+            found.add((path, field), f"is given beside {chosen[0]}, and only one of them may be")
 
 
-def _wrapper(descriptor: Descriptor) -> Read:
-    convert = scalars.from_json(descriptor.fields_by_name["value"])
-
-    def read(value: Any, message: Any, path: str, found: Findings) -> None:
+def _leaf_reader(convert: Convert) -> Read:
+    def read_leaf(value: Any, path: Path, _depth: int, found: Findings) -> Any:
         try:
-            message.value = convert(value)
+            return convert(value)
         except BadValueError as error:
             found.add(path, str(error))
+            return None
 
-    return read
-
-
-def _append(items: Any, convert: scalars.Convert, value: Any, path: str, found: Findings) -> None:
-    try:
-        items.append(convert(value))
-    except BadValueError as error:
-        found.add(path, str(error))
+    return read_leaf
 
 
-def _scalar(field: FieldDescriptor) -> scalars.Convert:
-    if _takes_null(field):
-        return lambda _: 0
-    return scalars.from_json(field)
+def _dynamic_reader(new: Callable[[], Any], fill: Fill) -> Read:
+    def read_dynamic(value: Any, path: Path, depth: int, found: Findings) -> Any:
+        message = new()
+        fill(value, message, path, depth, found)
+        return message
+
+    return read_dynamic
 
 
-def _takes_null(field: FieldDescriptor) -> bool:
-    """Whether null is a value of the field; for all others it means that the member is absent."""
-    if field.message_type is not None:
-        return bool(field.message_type.full_name == "google.protobuf.Value")
-    return field.enum_type is not None and bool(field.enum_type.full_name == "google.protobuf.NullValue")
+def _scalars_reader(convert: Convert, read: Read) -> Read:
+    read_list = _list_reader(read)
+
+    def read_scalars(value: Any, path: Path, depth: int, found: Findings) -> Any:
+        if type(value) is list:
+            try:
+                return [convert(item) for item in value]
+            except BadValueError:
+                pass
+        return read_list(value, path, depth, found)
+
+    return read_scalars
 
 
-def _slot(field: FieldDescriptor, value: Any) -> str:
-    """What may be given once: the field, or the oneof that it would set."""
-    oneof = field.containing_oneof
-    return field.name if oneof is None or value is None else f"{oneof.name} (oneof)"
+def _list_reader(read: Read) -> Read:
+    def read_list(value: Any, path: Path, depth: int, found: Findings) -> list[Any] | None:
+        if type(value) is not list:
+            found.add(path, "must be a list")
+            return None
+        return [read(item, (path, index), depth, found) for index, item in enumerate(value)]
+
+    return read_list
+
+
+def _map_reader(to_key: Convert, read: Read) -> Read:
+    def read_map(value: Any, path: Path, depth: int, found: Findings) -> dict[Any, Any] | None:
+        if not found.is_object(value, path, depth):
+            return None
+        items: dict[Any, Any] = {}
+        for text, item in value.items():
+            where = (path, f"[{text}]")
+            try:
+                key = to_key(text)
+            except BadValueError as error:
+                found.add(where, str(error))
+                continue
+            if key in items:
+                found.add(where, "is given more than once")
+            else:
+                items[key] = read(item, where, depth + 1, found)
+        return items
+
+    return read_map
+
+
+def _builder(new: Callable[..., Any], read: Read) -> Read:
+    """Reads what is to be a message and not its fields; answers None if something is wrong with it."""
+
+    def build(value: Any, path: Path, depth: int, found: Findings) -> Any:
+        before = found.count
+        given = read(value, path, depth, found)
+        if found.count != before:
+            return None
+        return new(**given) if type(given) is dict else given
+
+    return build
+
+
+def _leaf(descriptor: Descriptor) -> Convert | None:
+    """The conversion of a message that is one value of JSON, which stands for its fields."""
+    if descriptor.full_name in WRAPPERS:
+        convert = scalars.from_json(descriptor.fields_by_name["value"])
+        return lambda value: {"value": convert(value)}
+    return _LEAVES.get(descriptor.full_name)
+
+
+def _is_value(field: FieldDescriptor) -> bool:
+    """Whether null is a value of the field. For others it means that the member is absent, unless it is converted."""
+    return not is_repeated(field) and field.message_type is not None and field.message_type.full_name == VALUE
+
+
+def _fill(message: Any, given: Any) -> None:
+    """What a constructor does, done to a message that is there already."""
+    if type(given) is dict:
+        message.__init__(**given)
+    else:
+        message.MergeFrom(given)

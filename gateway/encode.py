@@ -9,35 +9,40 @@ from __future__ import annotations
 import base64
 import math
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import Any, cast
 
 import orjson
-from google.protobuf import descriptor_pool, json_format
+from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
+from gateway.descriptors import message_class
 from gateway.fields import (
-    DYNAMIC,
+    ANY,
+    DURATION,
     FIELD_MASK,
+    LIST_VALUE,
     NULL_VALUE,
-    TIMES,
+    STRUCT,
     TIMESTAMP,
+    VALUE,
+    WELL_KNOWN,
     WRAPPERS,
     enum_of,
     is_map,
     is_repeated,
     message_of,
 )
+from gateway.texts import UnwritableError, write_duration, write_mask, write_timestamp
+from gateway.type_urls import find_type
 
 Write = Callable[[Any], Any]
+"""From the value of a field to a JSON value. Raises UnwritableError."""
 
-# Seconds from the first moment of the year 1 to the last of 9999.
-_FIRST_S, _LAST_S = -62_135_596_800, 253_402_300_799
-_NANOS = 1_000_000_000
-_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - UTC without a word, so that the text has none
+_Step = tuple[str, str, Write | None]
+"""A member, the field behind it, and its conversion unless JSON takes the value as it is."""
 
 _AS_STRING = {
     FieldDescriptor.TYPE_INT64,
@@ -67,7 +72,7 @@ DEFAULT_FORM = JsonForm()
 
 
 class JsonWriter:
-    """Writes messages of any type of one pool."""
+    """Writes messages of any type of one pool. Raises UnwritableError for what the specification has no form for."""
 
     def __init__(self, pool: descriptor_pool.DescriptorPool, form: JsonForm) -> None:
         self._pool = pool
@@ -97,45 +102,49 @@ class JsonWriter:
 
     def _compile(self, descriptor: Descriptor) -> Write:
         name = descriptor.full_name
-        if name == TIMESTAMP:
-            return _timestamp
-        if name in TIMES or name == FIELD_MASK:
-            return lambda message: message.ToJsonString()
         if name in WRAPPERS:
             single = self._single(descriptor.fields_by_name["value"])
             return lambda message: single(message.value) if single else message.value
-        if name in DYNAMIC:
-            return self._dynamic
+        if name in WELL_KNOWN:
+            return self._packed if name == ANY else _WRITERS[name]
         return self._object(descriptor)
 
-    def _dynamic(self, message: Message) -> Any:
-        return json_format.MessageToDict(
-            message,
-            always_print_fields_with_no_presence=self._form.emit_defaults,
-            preserving_proto_field_name=self._form.proto_names,
-            use_integers_for_enums=self._form.enums_as_ints,
-            descriptor_pool=self._pool,
-        )
+    def _packed(self, message: Any) -> dict[str, Any]:
+        url = message.type_url
+        if not url and not message.value:
+            return {}
+        descriptor = find_type(self._pool, url)
+        if descriptor is None:
+            raise UnwritableError(f"an Any is of a type that is not known here: {url!r}")
+        try:
+            inner = message_class(descriptor).FromString(message.value)
+        except DecodeError as error:
+            raise UnwritableError(f"an Any holds no {descriptor.full_name}") from error
+        value = self._message(descriptor)(inner)
+        return {"@type": url, "value": value} if descriptor.full_name in WELL_KNOWN else {"@type": url, **value}
 
     def _object(self, descriptor: Descriptor) -> Write:
         # The lists are filled after the writer is registered, since a message may hold itself.
-        always: list[tuple[str, str, Write | None]] = []
-        unless_default: list[tuple[str, str, Write | None]] = []
-        when_present: list[tuple[str, str, Write | None]] = []
+        always: list[_Step] = []
+        unless_default: list[_Step] = []
+        when_present: list[_Step] = []
 
         def write(message: Any) -> dict[str, Any]:
             out = {}
             for member, name, convert in always:
                 value = getattr(message, name)
                 out[member] = value if convert is None else convert(value)
-            for member, name, convert in unless_default:
-                value = getattr(message, name)
-                if value or _is_negative_zero(value):
-                    out[member] = value if convert is None else convert(value)
-            for member, name, convert in when_present:
-                if message.HasField(name):
+            if unless_default:
+                for member, name, convert in unless_default:
                     value = getattr(message, name)
-                    out[member] = value if convert is None else convert(value)
+                    if value or _is_negative_zero(value):
+                        out[member] = value if convert is None else convert(value)
+            if when_present:
+                has = message.HasField
+                for member, name, convert in when_present:
+                    if has(name):
+                        value = getattr(message, name)
+                        out[member] = value if convert is None else convert(value)
             return out
 
         self._writers[descriptor] = write
@@ -190,23 +199,9 @@ def _single(field: FieldDescriptor) -> Write | None:
 def _enum(enum: EnumDescriptor) -> Write:
     if enum.full_name == NULL_VALUE:
         return lambda _: None
-    names = {number: value.name for number, value in enum.values_by_number.items()}
+    # Of several names for one number the first is written.
+    names: dict[int, str] = {value.number: value.name for value in reversed(enum.values)}
     return lambda number: names.get(number, number)
-
-
-def _timestamp(message: Any) -> str:
-    """As the runtime's ToJsonString, which is three times slower. Raises ValueError beyond the years 1 to 9999."""
-    seconds, nanos = message.seconds, message.nanos
-    if not (_FIRST_S <= seconds <= _LAST_S and 0 <= nanos < _NANOS):
-        text: str = message.ToJsonString()
-        return text
-    whole = (_EPOCH + timedelta(seconds=seconds)).isoformat()
-    if nanos == 0:
-        return f"{whole}Z"
-    if nanos % 1000:
-        return f"{whole}.{nanos:09d}Z"
-    micros = nanos // 1000
-    return f"{whole}.{micros:06d}Z" if micros % 1000 else f"{whole}.{micros // 1000:03d}Z"
 
 
 def _is_negative_zero(value: Any) -> bool:
@@ -229,3 +224,36 @@ def _float(value: float) -> float | str:
         if struct.pack("<f", short) == struct.pack("<f", value):
             return short
     return value
+
+
+def _write_value(message: Any) -> Any:
+    """A Value that holds none of its kinds is null."""
+    kind = message.WhichOneof("kind")
+    if kind is None or kind == "null_value":
+        return None
+    held = getattr(message, kind)
+    if kind == "number_value" and not math.isfinite(held):
+        raise UnwritableError(f"a Value is {held}, which is no number of JSON")
+    if kind == "struct_value":
+        return _write_struct(held)
+    return _write_list(held) if kind == "list_value" else held
+
+
+def _write_struct(message: Any) -> dict[str, Any]:
+    """Sorted, so that equal messages have equal bytes."""
+    fields = message.fields
+    return {name: _write_value(fields[name]) for name in sorted(fields)}
+
+
+def _write_list(message: Any) -> list[Any]:
+    return [_write_value(value) for value in message.values]
+
+
+_WRITERS: Mapping[str, Write] = {
+    TIMESTAMP: write_timestamp,
+    DURATION: write_duration,
+    FIELD_MASK: write_mask,
+    STRUCT: _write_struct,
+    VALUE: _write_value,
+    LIST_VALUE: _write_list,
+}

@@ -12,11 +12,16 @@ WRAPPERS = frozenset(
     for kind in ("Double", "Float", "Int64", "UInt64", "Int32", "UInt32", "Bool", "String", "Bytes")
 )
 TIMESTAMP = "google.protobuf.Timestamp"
-TIMES = frozenset({TIMESTAMP, "google.protobuf.Duration"})
+DURATION = "google.protobuf.Duration"
+TIMES = frozenset({TIMESTAMP, DURATION})
 FIELD_MASK = "google.protobuf.FieldMask"
 NULL_VALUE = "google.protobuf.NullValue"
 HTTP_BODY = "google.api.HttpBody"
-DYNAMIC = frozenset(f"google.protobuf.{kind}" for kind in ("Any", "Struct", "Value", "ListValue"))
+ANY = "google.protobuf.Any"
+STRUCT = "google.protobuf.Struct"
+VALUE = "google.protobuf.Value"
+LIST_VALUE = "google.protobuf.ListValue"
+DYNAMIC = frozenset({ANY, STRUCT, VALUE, LIST_VALUE})
 WELL_KNOWN = WRAPPERS | TIMES | DYNAMIC | {FIELD_MASK}
 
 

@@ -7,24 +7,27 @@ raises BadValueError with a sentence fit for the caller.
 from __future__ import annotations
 
 import base64
-import binascii
 import math
 import re
-import struct
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 
-from gateway.fields import enum_of
+from gateway.fields import NULL_VALUE, enum_of
 
 Convert = Callable[[Any], Any]
+"""From a JSON value to what a field takes. Raises BadValueError."""
 
-_INTEGER = re.compile(r"-?[0-9]{1,20}")
+_INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,19})")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,400})(?:\.[0-9]{1,400})?(?:[eE][+-]?[0-9]{1,4})?")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]*={0,2}")
 _SPECIAL = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
-_MAX_FLOAT = struct.unpack("<f", b"\xff\xff\x7f\x7f")[0]
+# A number of JSON below the integers of 64 bits is read as a float, and might be rounded to the least of them.
+_LEAST_EXACT = -(2.0**63)
+# Half a step beyond the largest float: from here on, numbers round to infinity.
+_BEYOND_FLOAT = float.fromhex("0x1.ffffffp+127")
 
 _INT32 = {FieldDescriptor.TYPE_INT32, FieldDescriptor.TYPE_SINT32, FieldDescriptor.TYPE_SFIXED32}
 _INT64 = {FieldDescriptor.TYPE_INT64, FieldDescriptor.TYPE_SINT64, FieldDescriptor.TYPE_SFIXED64}
@@ -45,9 +48,9 @@ def from_json(field: FieldDescriptor) -> Convert:
         return _enum(enum_of(field))
     return {
         FieldDescriptor.TYPE_BOOL: _bool,
-        FieldDescriptor.TYPE_STRING: _string,
+        FieldDescriptor.TYPE_STRING: to_string,
         FieldDescriptor.TYPE_BYTES: _bytes,
-        FieldDescriptor.TYPE_DOUBLE: _double,
+        FieldDescriptor.TYPE_DOUBLE: to_double,
         FieldDescriptor.TYPE_FLOAT: _float,
     }[kind]
 
@@ -72,25 +75,36 @@ def _range(kind: int) -> tuple[int, int]:
 
 def _integer(low: int, high: int) -> Convert:
     def convert(value: Any) -> int:
-        number = value if type(value) is int else _to_integer(value)
-        if not low <= number <= high:
-            raise BadValueError(f"must be an integer from {low} to {high}")
-        return number
+        number: int = value if type(value) is int else _to_integer(value)
+        if low <= number <= high:
+            return number
+        raise BadValueError(f"must be an integer from {low} to {high}")
 
     return convert
 
 
 def _to_integer(value: Any) -> int:
     if type(value) is str:
-        if _INTEGER.fullmatch(value):
-            return int(value)
-        value = float(value) if _NUMBER.fullmatch(value) else None
-    if type(value) is float and value.is_integer():
+        try:
+            number = int(value)
+        except ValueError:
+            return _exact(value)
+        # The commonest form is the one that comes back.
+        return number if str(number) == value else _exact(value)
+    if type(value) is float and value.is_integer() and value > _LEAST_EXACT:
         return int(value)
     raise BadValueError("must be an integer")
 
 
-def _double(value: Any) -> float:
+def _exact(text: str) -> int:
+    number = Fraction(text) if _NUMBER.fullmatch(text) else None
+    if number is None or number.denominator != 1:
+        raise BadValueError("must be an integer")
+    return number.numerator
+
+
+def to_double(value: Any) -> float:
+    """A number, or one of the three texts for what JSON has no number for."""
     number = _to_float(value)
     if math.isinf(number) and value not in ("Infinity", "-Infinity"):
         raise BadValueError("is out of the range of a double")
@@ -99,7 +113,7 @@ def _double(value: Any) -> float:
 
 def _float(value: Any) -> float:
     number = _to_float(value)
-    if abs(number) > _MAX_FLOAT and value not in ("Infinity", "-Infinity"):
+    if abs(number) >= _BEYOND_FLOAT and value not in ("Infinity", "-Infinity"):
         raise BadValueError("is out of the range of a float")
     return number
 
@@ -130,7 +144,8 @@ def _bool_text(text: str) -> bool:
     raise BadValueError("must be true or false")
 
 
-def _string(value: Any) -> str:
+def to_string(value: Any) -> str:
+    """A text of whole characters: half a surrogate pair has no UTF-8."""
     if type(value) is not str:
         raise BadValueError("must be a string")
     if not value.isascii():
@@ -143,23 +158,36 @@ def _string(value: Any) -> str:
 
 def _bytes(value: Any) -> bytes:
     if type(value) is str and _BASE64.fullmatch(value):
-        text = value.rstrip("=").replace("-", "+").replace("_", "/")
-        try:
-            return base64.b64decode(text + "=" * (-len(text) % 4))
-        except binascii.Error:
-            pass
+        digits = value.rstrip("=")
+        whole = len(value) % 4 == 0 if len(digits) != len(value) else len(digits) % 4 != 1
+        if whole:
+            return base64.urlsafe_b64decode(digits.replace("+", "-").replace("/", "_") + "=" * (-len(digits) % 4))
     raise BadValueError("must be base64")
 
 
 def _enum(enum: EnumDescriptor) -> Convert:
-    numbers = {value.name: value.number for value in enum.values}
+    if enum.full_name == NULL_VALUE:
+        return _null
+    numbers = {value.name: int(value.number) for value in enum.values}
+    known = frozenset(numbers.values())
+    is_closed = enum.is_closed
     open_range = _integer(-(1 << 31), (1 << 31) - 1)
+    takes = f"must be a value of {enum.full_name}: {', '.join(numbers)}"
 
     def convert(value: Any) -> int:
         if type(value) is str and value in numbers:
-            return int(numbers[value])
-        if type(value) is int and (value in enum.values_by_number or not enum.is_closed):
-            return int(open_range(value))
-        raise BadValueError(f"must be a value of {enum.full_name}: {', '.join(numbers)}")
+            return numbers[value]
+        if type(value) is float and value.is_integer():
+            value = int(value)
+        if type(value) is int and (value in known or not is_closed):
+            number: int = open_range(value)
+            return number
+        raise BadValueError(takes)
 
     return convert
+
+
+def _null(value: Any) -> int:
+    if value is None or value == "NULL_VALUE" or (type(value) is int and value == 0):
+        return 0
+    raise BadValueError("must be null")

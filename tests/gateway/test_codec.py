@@ -10,8 +10,10 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.codec import Codec, JsonForm
+from gateway.codec import Codec, JsonForm, parse
 from gateway.descriptors import load, message_class
+from tests.gateway.probe import HERE, compile_protos
+from tests.gateway.random_messages import messages
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 INT32 = st.integers(-(1 << 31), (1 << 31) - 1)
@@ -153,3 +155,55 @@ def test_values_of_equal_messages_have_equal_bytes(codec: Codec, everything: typ
     one = everything(counts={"a": 1, "b": 2, "c": 3})
     two = everything(counts={"c": 3, "b": 2, "a": 1})
     assert codec.writer.text(one) == codec.writer.text(two)
+
+
+_NULLS = {"anull", "onenull"}
+_SLOWLY = settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
+    max_examples=100,
+    deadline=None,
+)
+
+
+@pytest.fixture(scope="module")
+def kinds(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("kinds")
+    pool = load(compile_protos(folder, kinds=(HERE / "kinds.proto").read_text())).pool
+    return message_class(pool.FindMessageTypeByName("kinds.v1.Kinds"))
+
+
+@_SLOWLY
+@given(data=st.data(), defaults=st.booleans(), ints=st.booleans(), names=st.booleans())
+def test_every_kind_of_field_is_written_as_json_format_does_and_read_back(
+    kinds: Any, data: st.DataObject, *, defaults: bool, ints: bool, names: bool
+) -> None:
+    message, pool = data.draw(messages(kinds.DESCRIPTOR)), kinds.DESCRIPTOR.file.pool
+    codec = Codec(pool, JsonForm(emit_defaults=defaults, enums_as_ints=ints, proto_names=names))
+    text = codec.writer.text(message)
+    theirs = json_format.MessageToDict(
+        message,
+        always_print_fields_with_no_presence=defaults,
+        use_integers_for_enums=ints,
+        preserving_proto_field_name=names,
+        descriptor_pool=pool,
+    )
+    # A null is null, also where enums are numbers.
+    assert json.loads(text) == theirs | {name: None for name in theirs if name.lower().replace("_", "") in _NULLS}
+    again = kinds()
+    assert codec.reader.read(parse(text), again) == []
+    assert as_bytes(again) == as_bytes(message)
+
+
+@_SLOWLY
+@given(data=st.data())
+def test_json_format_and_we_read_each_other(kinds: Any, data: st.DataObject) -> None:
+    message, pool = data.draw(messages(kinds.DESCRIPTOR)), kinds.DESCRIPTOR.file.pool
+    codec, ours = Codec(pool), kinds()
+    theirs = json_format.Parse(codec.writer.text(message), kinds(), descriptor_pool=pool)
+    text = json_format.MessageToJson(message, descriptor_pool=pool)
+    assert codec.reader.read(parse(text.encode()), ours) == []
+    assert as_bytes(ours) == as_bytes(theirs) == as_bytes(message)
+
+
+def as_bytes(message: Message) -> bytes:
+    return message.SerializeToString(deterministic=True)

@@ -1,0 +1,71 @@
+"""Text to JSON values, strictly: UTF-8 alone, no NaN, no member given twice, integers of 64 bits exact.
+
+orjson is three times as fast as the standard library and as strict, except that it keeps the last of the members that
+have one name. So what it has read is written again, which takes little: a lost member is a name less.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NoReturn
+
+import orjson
+
+
+class BadJsonError(ValueError):
+    """The text is not JSON as we take it. `field` names the member, where one is to blame."""
+
+    def __init__(self, message: str, field: str = "") -> None:
+        super().__init__(message)
+        self.field = field
+
+
+def parse(text: bytes) -> Any:
+    """The JSON value of UTF-8 text. Raises BadJsonError, also for NaN, Infinity and members given twice."""
+    try:
+        value = orjson.loads(text)
+        if _quotes(orjson.dumps(value)) == _quotes(text):
+            return value
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
+        pass
+    # The slow parser says what is wrong in words we know, and leaves to the reader, which names the field, what only
+    # the fast one minds: half a surrogate pair, a number too large for a double, and more than 254 levels.
+    return parse_slowly(text)
+
+
+def _quotes(text: bytes) -> int:
+    """How many quotes stand around the strings of a JSON text."""
+    if b"\\" in text:
+        text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
+    return text.count(b'"')
+
+
+def parse_slowly(text: bytes) -> Any:
+    """As `parse`, by the standard library alone."""
+    try:
+        return json.loads(text.decode(), object_pairs_hook=_object, parse_constant=_refuse_constant)
+    except BadJsonError:
+        raise
+    except UnicodeDecodeError as error:
+        raise BadJsonError("the body is not UTF-8") from error
+    except json.JSONDecodeError as error:
+        raise BadJsonError(f"the body is not JSON: {error.msg} at byte {error.pos}") from error
+    except RecursionError as error:
+        raise BadJsonError("the body nests too deep") from error
+    except ValueError as error:
+        raise BadJsonError("the body holds a number with too many digits") from error
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        seen: set[str] = set()
+        for name, _ in pairs:
+            if name in seen:
+                raise BadJsonError("is given more than once", name)
+            seen.add(name)
+    return value
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise BadJsonError(f"the body is not JSON: {name} is no number")
