@@ -67,19 +67,17 @@ class JsonReader:
         self._members: dict[FieldDescriptor, _Member] = {}
 
     def read(self, value: Any, message: Message) -> list[Violation]:
-        """Fill a new message from a JSON value, unless something is wrong with it, which is answered."""
+        """Fill a new message from a JSON value. Answers what is wrong with it; the message is of use if nothing is."""
         found = Findings()
         given = self._message(cast("Descriptor", message.DESCRIPTOR))(value, None, 0, found)
-        if not found.count:
-            _fill(message, given)
+        _fill(message, given, found)
         return found.violations
 
     def read_field(self, value: Any, message: Message, field: FieldDescriptor) -> list[Violation]:
-        """Fill one field of a message, of any kind, from a JSON value, unless something is wrong with it."""
+        """Fill one field of a message, of any kind, from a JSON value. Answers what is wrong with it."""
         found = Findings()
         given = self._member(field).read(value, (None, field.name), 1, found)
-        if not found.count:
-            _fill(message, {field.name: given})
+        _fill(message, {field.name: given}, found)
         return found.violations
 
     def _message(self, descriptor: Descriptor) -> Read:
@@ -298,9 +296,21 @@ def _is_value(field: FieldDescriptor) -> bool:
     return not is_repeated(field) and field.message_type is not None and field.message_type.full_name == VALUE
 
 
-def _fill(message: Any, given: Any) -> None:
+def _fill(message: Any, given: Any, found: Findings) -> None:
     """What a constructor does, done to a message that is there already."""
-    if type(given) is dict:
-        message.__init__(**given)
+    if type(given) is not dict:
+        if not found.count:
+            message.MergeFrom(given)
+    elif found.count:
+        _fill_leaves(message, given)
     else:
-        message.MergeFrom(given)
+        message.__init__(**given)
+
+
+def _fill_leaves(message: Any, given: Mapping[str, Any]) -> None:
+    """As much of a message with something wrong in it as other parts of the request may contradict."""
+    for name, item in given.items():
+        if isinstance(item, str | bytes | int | float):
+            setattr(message, name, item)
+        elif type(item) is dict and isinstance(inner := getattr(message, name), Message):
+            _fill_leaves(inner, item)
