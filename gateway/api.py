@@ -58,7 +58,16 @@ _LISTS = {
     b"if-match": "if_match",
     b"if-none-match": "if_none_match",
 }
+# Of the time that a call may take: who answers before has not let it pass.
+_HANGS = 0.9
 _OK = 200
+OWN_HEADERS = frozenset(
+    (
+        *(*_SINGLE, *_LISTS, b"content-length", b"transfer-encoding", b"idempotency-key", b"x-request-id"),
+        *(b"host", b"connection", b"te", b"trailer", b"upgrade", b"expect"),
+    )
+)
+"""What a header means here, or to HTTP itself; it cannot be passed on besides."""
 _NOT_MODIFIED = 304
 _SAFE = frozenset({"GET", "HEAD"})
 
@@ -93,6 +102,8 @@ class Endpoint:
     meter: Meter
     takes_many: bool = False
     answers_many: bool = False
+    # How long a call may take at most, in seconds.
+    most_s: float = math.inf
     # For how long an answer may be given to others who ask for the same.
     cache_s: float = 0
     # Who may call, in the words of policy/v1.
@@ -117,7 +128,7 @@ class _Head:
     cache_control: str = ""
     # Passed on, so that the answer may depend on them.
     varies: str = ""
-    authorization: str = ""
+    authorization: str | None = None
     has_body: bool = False
     # Of the answer, whatever it is.
     answer_headers: list[tuple[bytes, bytes]] = field(default_factory=list)
@@ -148,6 +159,9 @@ class Api:
         self._errors = errors
         names = (*PASSED_HEADERS, *forward_headers)
         self._passed: Mapping[bytes, str] = {name.lower().encode(): name.lower() for name in names}
+        # What makes a difference to an answer that others on the way may keep, too.
+        ours = (*names, "accept", "accept-encoding", "origin")
+        self._varies = ", ".join(sorted({name.lower() for name in ours} - _TRACING)).encode()
         self._max_body_bytes = max_body_bytes
         self._unmatched = Meter(UNMATCHED)
 
@@ -158,7 +172,7 @@ class Api:
         try:
             answer = await self._answer(scope, receive, head)
             if isinstance(answer, AnswerStream):
-                status = await answer.send(send, head.request_id)
+                status = await answer.send(send, head.request_id, head.answer_headers)
                 head.meter.note(scope["method"], status, started=started, request_id=head.request_id)
                 return
             status, headers, body = answer
@@ -189,12 +203,12 @@ class Api:
             head.metadata = (*head.metadata, (_FORWARDED_FOR, client[0]))
         if self._limits is not None:
             address = scope["client"][0] if scope.get("client") else ""
-            head.answer_headers = self._limits.count(address, head.authorization)
+            head.answer_headers = self._limits.count(address, head.authorization or "")
         endpoint, segments = self._route(scope)
         head.meter = endpoint.meter
         transcoder = endpoint.transcoder
         if self._tokens is not None:
-            await self._tokens.check(head.authorization, endpoint.access)
+            await self._tokens.check(head.authorization or "", endpoint.access)
         if endpoint.cache_s and _may_share(scope["method"], head):
             return await self._shared(scope, endpoint, segments, head)
         body = await self._body(scope, receive, endpoint, head) if head.has_body else b""
@@ -204,10 +218,16 @@ class Api:
             content_type=head.content_type,
             body=body,
             idempotency_key=head.idempotency_key,
-            guard=conditions.guard(head.if_match) if head.if_match and scope["method"] not in _SAFE else "",
+            guard=conditions.guard(head.if_match) if head.if_match and scope["method"] not in _SAFE else None,
         )
         message: Any = iter(transcoder.read_many(request)) if endpoint.takes_many else transcoder.read(request)
         if endpoint.answers_many:
+            if head.if_match:
+                raise invalid([Violation("if-match", "this method compares no etag")])
+            if scope["method"] == "HEAD":
+                # Nobody reads what would come, however long it came.
+                form = None if transcoder.answers_raw else choose(head.accept)
+                return _OK, [(b"content-type", form.content_type)] if form is not None else [], b""
             return await self._stream(scope, endpoint, message, head)
         reply = await self._call(scope, endpoint, message, head)
         content_type, data = transcoder.write(reply, accept=head.accept)
@@ -221,8 +241,8 @@ class Api:
     ) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
         """An answer that is kept, or is from now on."""
         key = endpoint.meter, scope["raw_path"], scope["query_string"], head.varies, _form_of(head.accept)
-        is_fresh = "no-cache" in head.cache_control or "max-age=0" in head.cache_control
-        kept = None if is_fresh else self._cache.get(key, ttl_s=endpoint.cache_s)
+        asks_anew = bool({"no-cache", "max-age=0"} & _directives(head))
+        kept = None if asks_anew else self._cache.get(key, ttl_s=endpoint.cache_s)
         if kept is None:
             request = HttpRequest(segments=segments, query=scope["query_string"])
             message = endpoint.transcoder.read(request)
@@ -236,6 +256,8 @@ class Api:
             kept = await self._cache.ask(key, make)
         status, headers, data = _presented(scope["method"], head, kept.content_type, kept.data, kept.etag)
         age_s = self._cache.age_s(kept)
+        headers = [(name, value) for name, value in headers if name != b"vary"]
+        headers.append((b"vary", self._varies))
         headers.append((b"cache-control", b"public, max-age=%d" % max(0, endpoint.cache_s - age_s)))
         headers.append((b"age", b"%d" % age_s))
         return status, headers, data
@@ -313,13 +335,14 @@ class Api:
             raise _gone_or(error) from error
 
     async def _reply(self, endpoint: Endpoint, rpc: Any, head: _Head) -> Any:
+        began = time.perf_counter()
         try:
             reply = await rpc
         except grpc.aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
                 endpoint.breaker.answered()
-            elif not head.timeout:
-                # A client that waits too short says nothing about the upstream.
+            elif time.perf_counter() - began >= _HANGS * endpoint.most_s:
+                # Not the client's own, shorter one, and not one that the upstream tells of.
                 endpoint.breaker.timed_out()
             told = self._translated(error, head.request_id)
             raise (conditions.as_failed(told) if head.if_match else told) from error
@@ -359,8 +382,13 @@ def _form_of(accept: str) -> str:
 
 def _may_share(method: str, head: _Head) -> bool:
     """Whether an answer to this may be given to others, and theirs to this."""
-    asks_for_itself = head.authorization or head.has_body or head.timeout or head.idempotency_key
-    return method in _SAFE and not asks_for_itself and "no-store" not in head.cache_control
+    asks_for_itself = head.has_body or head.timeout or head.idempotency_key or "no-store" in _directives(head)
+    return method in _SAFE and head.authorization is None and not asks_for_itself
+
+
+def _directives(head: _Head) -> set[str]:
+    """What Cache-Control asks for."""
+    return {one.strip().lower() for one in head.cache_control.split(",")}
 
 
 def _presented(
@@ -372,7 +400,7 @@ def _presented(
     if len(data) >= coding.LEAST_BYTES and coding.is_compressible(content_type):
         headers.append((b"vary", b"accept-encoding"))
         used = coding.choose(head.accept_encoding) if head.accept_encoding else None
-    tag = conditions.entity_tag(etag, used.name if used is not None else "")
+    tag = conditions.entity_tag(etag, content_type, used)
     if tag:
         headers.append((b"etag", tag))
     if method in _SAFE:
@@ -411,6 +439,9 @@ def method_not_allowed(allow: list[str]) -> HttpError:
 def _note_passed(head: _Head, name: str, text: str) -> None:
     """What a header that is passed on means for who else may have the answer."""
     if name == _AUTHORIZATION:
+        if head.authorization is not None:
+            # Who is asked for would depend on who reads it.
+            raise invalid([Violation(name, "is given more than once")], "BAD_HEADER")
         head.authorization = text
     elif name not in _TRACING:
         head.varies += f"{name}: {text}\n"

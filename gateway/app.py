@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from ipaddress import ip_network
@@ -14,7 +15,7 @@ from starlette.types import ASGIApp
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from gateway import descriptors, routes
-from gateway.api import Api, Endpoint, Receive, Scope, Send
+from gateway.api import OWN_HEADERS, Api, Endpoint, Receive, Scope, Send
 from gateway.cache import ResponseCache
 from gateway.codec import Codec, JsonForm
 from gateway.descriptors import ConfigError, Schema
@@ -27,13 +28,16 @@ from gateway.routes import MethodNotAllowedError, Route, Router
 from gateway.tokens import Issuer, Tokens
 from gateway.transcode import Transcoder
 from gateway.upstream import Upstreams
+from mesh.service_config import ServiceConfig
 
 __all__ = ["ConfigError", "Gateway", "GatewayConfig"]
 
 _MOST_DEADLINE_S = 30.0
+_HEADER = re.compile(r"[A-Za-z0-9_.-]+")
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s]+")
 _CORS_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 # What a script may read of an answer beyond what it always may.
-_CORS_EXPOSED = ("etag", "location", "retry-after", "x-request-id")
+_CORS_EXPOSED = ("age", "etag", "location", "ratelimit", "ratelimit-policy", "retry-after", "x-request-id")
 _CORS_MAX_AGE_S = 600
 
 
@@ -94,8 +98,14 @@ class GatewayConfig:
         found += [f"trusted_proxies: {name!r} is no address or network" for name in _no_networks(self.trusted_proxies)]
         if self.max_body_bytes < 1:
             found.append(f"max_body_bytes: must be positive, not {self.max_body_bytes}")
-        if self.service_config is not None and not _is_json_object(self.service_config):
-            found.append("service_config: is not a JSON object")
+        found += [f"forward_headers: {name!r} cannot be passed on" for name in _not_to_be_passed(self.forward_headers)]
+        found += [
+            f"cors_origins: {origin!r} is no origin such as https://www.example"
+            for origin in self.cors_origins
+            if origin != "*" and not _ORIGIN.fullmatch(origin)
+        ]
+        if self.service_config is not None:
+            found += _wrong_service_config(self.service_config)
         return found
 
 
@@ -223,6 +233,7 @@ def _router(built: list[Route], codec: Codec, upstreams: Upstreams, cache_s: Map
             Meter(route.rule.path),
             takes_many=method.client_streaming,
             answers_many=method.server_streaming,
+            most_s=upstreams.most_s(method),
             access=method.access,
             cache_s=cache_s.get(method.full_name, 0) if not transcoder.takes_body else 0,
         )
@@ -241,7 +252,9 @@ def _wrong_issuer(given: Mapping[str, str] | None) -> list[str]:
     if given is None:
         return []
     known = {one.name for one in fields(Issuer)}
+    places = [name for name in ("issuer", "jwks_uri") if given.get(name) and not _ORIGIN.match(given[name])]
     wrong = [f"jwt: {name} is no key; there are {', '.join(sorted(known))}" for name in given if name not in known]
+    wrong += [f"jwt: {name} must be a URL, not {given[name]!r}" for name in places]
     return wrong + [f"jwt: {name} is missing" for name in ("issuer", "audience") if not given.get(name)]
 
 
@@ -256,9 +269,21 @@ def _no_networks(names: tuple[str, ...]) -> list[str]:
     return wrong
 
 
-def _is_json_object(text: str) -> bool:
+def _not_to_be_passed(names: tuple[str, ...]) -> list[str]:
+    """Names that are none, that gRPC has another form for, and those that mean something here."""
+    return [
+        name
+        for name in names
+        if not _HEADER.fullmatch(name) or name.lower().endswith("-bin") or name.lower().encode() in OWN_HEADERS
+    ]
+
+
+def _wrong_service_config(text: str) -> list[str]:
     try:
         value: Any = json.loads(text)
-    except ValueError:
-        return False
-    return isinstance(value, dict)
+        if not isinstance(value, dict):
+            return ["service_config: is not a JSON object"]
+        ServiceConfig(text)
+    except (ValueError, TypeError, AttributeError, KeyError):
+        return ["service_config: is no service config of gRPC"]
+    return []

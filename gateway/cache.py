@@ -25,6 +25,8 @@ class Kept:
     data: bytes
     etag: str
     since: float
+    # What keeping it takes, about, in bytes.
+    size: int
 
 
 class ResponseCache:
@@ -76,24 +78,25 @@ class ResponseCache:
             content_type, data, etag = await make()
         finally:
             del self._flights[key]
-        kept = Kept(content_type, data, etag, since)
+        kept = Kept(content_type, data, etag, since, _OVERHEAD_BYTES + len(data) + _size(key))
         self._put(key, kept)
         return kept
 
     def _put(self, key: Hashable, kept: Kept) -> None:
         self._drop(self._kept.pop(key, None))
         self._kept[key] = kept
-        self._bytes += _size(kept)
+        self._bytes += kept.size
         while self._bytes > self._most_bytes:
             self._drop(self._kept.popitem(last=False)[1])
 
     def _drop(self, kept: Kept | None) -> None:
         if kept is not None:
-            self._bytes -= _size(kept)
+            self._bytes -= kept.size
 
 
-def _size(kept: Kept) -> int:
-    return len(kept.data) + _OVERHEAD_BYTES
+def _size(key: Hashable) -> int:
+    parts = key if isinstance(key, tuple) else (key,)
+    return sum(len(part) for part in parts if isinstance(part, str | bytes))
 
 
 def _seen(flight: asyncio.Task[Kept]) -> None:

@@ -18,6 +18,8 @@ _GZIP_LEVEL = 4
 _BROTLI_QUALITY = 4
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS
 _MOST_CODINGS = 3
+# Each copies what is behind it.
+_MOST_MEMBERS = 100
 _COMPRESSIBLE = (b"application/json", b"application/x-protobuf", b"text/")
 
 
@@ -31,9 +33,12 @@ class Coding:
 
 
 def _gunzip(data: bytes, most: int) -> bytes:
-    whole = bytearray()
+    whole, members = bytearray(), 0
     # One member may follow another.
     while data and len(whole) <= most:
+        members += 1
+        if members > _MOST_MEMBERS:
+            raise ValueError("has too many members")
         member = zlib.decompressobj(_GZIP_WINDOW)
         whole += member.decompress(data, most + 1 - len(whole))
         if not member.eof and len(whole) <= most:

@@ -10,7 +10,7 @@ import re
 
 import grpc
 
-from gateway.coding import CODINGS
+from gateway.coding import CODINGS, Coding
 from gateway.errors import HttpError, Violation, invalid
 
 ANY = "*"
@@ -19,17 +19,21 @@ FIELD = "etag"
 _TAG = re.compile(r'[\t ]*(W/)?"([\x21\x23-\x7e]*)"[\t ]*(?:,|$)')
 _QUOTED = re.compile(r'(W/)?"([\x21\x23-\x7e]+)"')
 _TEXT = re.compile(r"[\x21\x23-\x7e]+")
-# Tells the entity tags of one state in several codings apart.
+# Tells the entity tags of one state in several forms and codings apart.
 _MARK = "--"
+_BINARY = "protobuf"
+_MARKS = frozenset({*CODINGS, _BINARY, *(f"{_BINARY}-{name}" for name in CODINGS)})
 
 
-def entity_tag(etag: str, coding: str) -> bytes:
-    """The header of a state's representation in this coding; empty when the field's text cannot be a tag."""
+def entity_tag(etag: str, content_type: bytes, coding: Coding | None) -> bytes:
+    """The header of one representation of a state; empty when the field's text cannot be a tag."""
     own = _own(etag)
     if own is None:
         return b""
     weak, text = own
-    return f'{weak}"{text}{_MARK}{coding}"'.encode() if coding else f'{weak}"{text}"'.encode()
+    form = [_BINARY] if content_type.endswith(_BINARY.encode()) else []
+    mark = "-".join([*form, *([coding.name] if coding is not None else [])])
+    return f'{weak}"{text}{_MARK}{mark}"'.encode() if mark else f'{weak}"{text}"'.encode()
 
 
 def has(if_none_match: str, etag: str) -> bool:
@@ -58,7 +62,8 @@ def guard(if_match: str) -> str:
     if len(tags) > 1:
         raise invalid([Violation("if-match", "must be one entity tag or *")], "BAD_HEADER")
     weak, text = tags[0]
-    if weak:
+    # An `etag` that is empty is none, so it is nobody's.
+    if weak or not text:
         raise failed()
     return text
 
@@ -84,14 +89,15 @@ def _own(etag: str) -> tuple[str, str] | None:
 
 
 def _tags(header: str, value: str) -> list[tuple[str, str]]:
-    """The tags, weak ones marked, without what tells codings apart."""
+    """The tags, weak ones marked, without what tells forms and codings apart."""
     tags, at = [], 0
-    while at < len(value):
+    # Empty elements of a list are none.
+    while (at := at + len(value[at:]) - len(value[at:].lstrip(" \t,"))) < len(value):
         found = _TAG.match(value, at)
         if found is None:
             raise invalid([Violation(header, 'must be entity tags such as "xyzzy", or *')], "BAD_HEADER")
         stem, mark, coding = found[2].rpartition(_MARK)
-        tags.append((found[1] or "", stem if mark and coding in CODINGS else found[2]))
+        tags.append((found[1] or "", stem if mark and coding in _MARKS else found[2]))
         at = found.end()
     if not tags:
         raise invalid([Violation(header, 'must be entity tags such as "xyzzy", or *')], "BAD_HEADER")

@@ -81,6 +81,9 @@ class Limits:
     def count(self, address: str, authorization: str) -> Headers:
         """Count a request for all who stand behind it. Raises HttpError 429 when one of them may not ask now."""
         headers: Headers = []
+        # The name of a scheme has no letter case.
+        scheme, space, rest = authorization.partition(" ")
+        authorization = scheme.lower() + space + rest
         for kind, asker in zip(KINDS, (address, authorization), strict=True):
             limiter = self._of.get(kind)
             if limiter is not None and asker:

@@ -9,6 +9,13 @@ from typing import Any
 
 from gateway.decode import BadJsonError, parse
 
+# Beyond it nothing is meant.
+_MOST = 1e12
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _MOST
+
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
@@ -19,8 +26,8 @@ class _Kind:
 _BOOL = _Kind("true or false", lambda value: isinstance(value, bool))
 _TEXT = _Kind("a text", lambda value: isinstance(value, str))
 _TEXTS = _Kind("a list of texts", lambda value: isinstance(value, list) and all(isinstance(one, str) for one in value))
-_COUNT = _Kind("a whole number", lambda value: isinstance(value, int) and not isinstance(value, bool))
-_NUMBER = _Kind("a number", lambda value: isinstance(value, int | float) and not isinstance(value, bool))
+_COUNT = _Kind("a whole number", lambda value: isinstance(value, int) and _is_number(value))
+_NUMBER = _Kind("a number", _is_number)
 _TEXTS_BY_NAME = _Kind(
     "an object of texts", lambda value: isinstance(value, dict) and all(isinstance(one, str) for one in value.values())
 )
@@ -52,7 +59,7 @@ def read(text: bytes) -> tuple[dict[str, Any], list[str]]:
     try:
         given = parse(text)
     except BadJsonError as error:
-        return {}, [f"not JSON: {error}"]
+        return {}, [f"not JSON: {error.field} {error}" if error.field else f"not JSON: {error}"]
     if not isinstance(given, dict):
         return {}, ["must be a JSON object"]
     problems = list(_problems(given))

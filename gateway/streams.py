@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Container, MutableMapping
+import re
+from collections.abc import Awaitable, Callable, Container, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,7 @@ LAST_EVENT_ID = "last-event-id"
 HEARTBEAT_S = 15.0
 _ID_FIELD = "event_id"
 _ANY = "*/*"
+_COUNT = re.compile(r"[0-9]{1,18}")
 _OK = 200
 # Who has nothing to say for so long is taken to listen, and the status is sent.
 _PATIENCE_S = 0.5
@@ -92,7 +94,7 @@ def _event_id(message: Any, number: int) -> str:
 
 def _first_number(last_event_id: str) -> int:
     """The count to go on with behind that one."""
-    return int(last_event_id) + 1 if last_event_id.isascii() and last_event_id.isdecimal() else 1
+    return int(last_event_id) + 1 if _COUNT.fullmatch(last_event_id) else 1
 
 
 class AnswerStream:
@@ -125,7 +127,7 @@ class AnswerStream:
         if self._next.done():
             self._next.result()
 
-    async def send(self, send: Send, request_id: str) -> int:
+    async def send(self, send: Send, request_id: str, more_headers: Sequence[tuple[bytes, bytes]] = ()) -> int:
         """Send all that comes, until it ends or the client has gone; answer the HTTP status to be noted."""
         form = self._form or _raw(await self._next, self._write)
         headers = [
@@ -134,6 +136,7 @@ class AnswerStream:
             # Proxies that gather an answer would keep the messages to themselves.
             (b"x-accel-buffering", b"no"),
             (b"x-request-id", request_id.encode()),
+            *more_headers,
         ]
         try:
             await send({"type": "http.response.start", "status": _OK, "headers": headers})

@@ -27,6 +27,8 @@ _FETCH_S = 5.0
 # A key that is not known asks the issuer, and so does time, but no more often than this.
 _ASK_AGAIN_S = 10.0
 _STALE_S = 3600.0
+# Without any keys it is tried more often.
+_TRY_AGAIN_S = 1.0
 _REMEMBERED = 4096
 # Who may not come without a token, in the words of policy/v1.
 _CLOSED = frozenset({"operator", "service"})
@@ -97,7 +99,9 @@ class Tokens:
 
     async def _key(self, key_id: str) -> jwt.PyJWK:
         age_s = self._clock() - self._asked_at
-        if (key_id not in self._keys and age_s >= _ASK_AGAIN_S) or age_s >= _STALE_S:
+        is_asking = self._asking is not None and not self._asking.done()
+        may_ask = is_asking or age_s >= (_ASK_AGAIN_S if self._keys else _TRY_AGAIN_S)
+        if (key_id not in self._keys and may_ask) or age_s >= _STALE_S:
             await self._ask()
         if not self._keys:
             raise _no_keys()
@@ -111,7 +115,7 @@ class Tokens:
             self._asking = asyncio.create_task(self._fetch(), name="fetch the issuer's keys")
         try:
             await asyncio.shield(self._asking)
-        except (httpx.HTTPError, ValueError, KeyError, TypeError, jwt.PyJWTError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever a stranger's server answers
             # Those that are known are good until told otherwise.
             _log.warning("keys not renewed", extra={"cause": repr(error)})
 

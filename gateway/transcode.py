@@ -50,8 +50,8 @@ class HttpRequest:
     content_type: str = ""
     body: bytes = b""
     idempotency_key: str = ""
-    # The `etag` that the resource must have for the request to be fulfilled.
-    guard: str = ""
+    # The `etag` that the resource must have for the request to be fulfilled; empty for any.
+    guard: str | None = None
     # Of many: which, and its JSON value if it is parsed already.
     where: str = ""
     value: Any = _NO_BODY
@@ -108,7 +108,7 @@ class Transcoder:
             self._read_query(request.query, message, violations)
         if request.idempotency_key and self._key:
             _set_key(message, request.idempotency_key, violations)
-        if request.guard:
+        if request.guard is not None:
             self._set_guard(message, request.guard, violations)
         if violations:
             raise invalid([_within(request, violation) for violation in violations])
@@ -243,9 +243,9 @@ class Transcoder:
     def _set_guard(self, message: Any, guard: str, violations: list[Violation]) -> None:
         """Put the state that the client relies on where the upstream looks for it."""
         if self._guard is None:
-            # What only reads is compared with its answer.
-            if self._route.rule.http_method not in _SAFE:
-                violations.append(Violation("if-match", "this method compares no etag"))
+            violations.append(Violation("if-match", "this method compares no etag"))
+            return
+        if not guard:
             return
         path, of_resource = self._guard
         target = of_resource(message)

@@ -76,12 +76,17 @@ class Upstreams:
             request_serializer=message_class(method.input).SerializeToString,
             response_deserializer=message_class(method.output).FromString,
         )
-        ceiling = self._config.timeout_s(path) or (math.inf if method.streaming else self._deadline_s)
+        ceiling = self.most_s(method)
         if method.streaming:
             return lambda message, *, timeout, metadata: call(
                 message, timeout=_finite(min(timeout, ceiling)), metadata=metadata
             )
         return lambda message, *, timeout, metadata: call(message, timeout=min(timeout, ceiling), metadata=metadata)
+
+    def most_s(self, method: Method) -> float:
+        """How long a call of a method may take at most."""
+        most_s = self._config.timeout_s(f"/{method.service}/{method.name}")
+        return most_s or (math.inf if method.streaming else self._deadline_s)
 
     def breaker(self, method: Method) -> Breaker:
         """The breaker of the upstream that serves a method."""

@@ -59,6 +59,13 @@ async def test_an_upstream_that_hangs_is_refused_for_and_found_again(probe_set: 
         assert await answers()
 
 
+async def test_an_upstream_that_tells_of_a_deadline_at_once_does_not_hang(probe_set: bytes) -> None:
+    async with serving(probe_set) as probe, shim(probe_set, probe.address) as client:
+        for _ in range(25):
+            assert (await client.post("/v1/fail", json={"code": 4, "message": "late"})).status_code == 504
+        assert (await client.get("/v1/things/mine")).status_code == 200
+
+
 async def test_clients_that_wait_too_short_open_nothing(probe_set: bytes) -> None:
     async with serving(probe_set) as probe, shim(probe_set, probe.address) as client:
         await _ask_in_haste(client)

@@ -30,6 +30,7 @@ async def test_an_answer_is_given_again(caching: httpx.AsyncClient, probe: Probe
     assert (first.json(), probe.calls) == (again.json(), before + 1)
     assert (again.headers["age"], again.headers["etag"]) == ("0", '"e1"')
     assert again.headers["cache-control"] in ("public, max-age=59", "public, max-age=60")
+    assert again.headers["vary"] == "accept, accept-encoding, accept-language, authorization, origin, x-shop"
     known = await caching.get("/v1/stored/kept?count=1", headers={"if-none-match": '"e1"'})
     assert (known.status_code, probe.calls) == (304, before + 1)
 
@@ -43,7 +44,8 @@ async def test_an_answer_is_given_again(caching: httpx.AsyncClient, probe: Probe
         ("/v1/stored/kept?count=1", {"x-shop": "2"}),
         ("/v1/stored/kept?count=1", {"accept": "application/x-protobuf"}),
         ("/v1/stored/kept?count=1", {"authorization": "Bearer x"}),
-        ("/v1/stored/kept?count=1", {"cache-control": "no-cache"}),
+        ("/v1/stored/kept?count=1", {"authorization": ""}),
+        ("/v1/stored/kept?count=1", {"cache-control": "max-stale=5, No-Cache"}),
         ("/v1/stored/kept?count=1", {"cache-control": "no-store"}),
         ("/v1/stored/kept?count=1", {"grpc-timeout": "5S"}),
     ],
@@ -96,7 +98,7 @@ async def test_who_asks_meanwhile_waits_for_the_same_call_even_if_the_first_goes
 
 
 async def test_what_was_used_longest_ago_goes_first() -> None:
-    cache = ResponseCache(most_bytes=3 * 1512)
+    cache = ResponseCache(most_bytes=3 * 1513)
 
     async def fill(key: str) -> None:
         async def make() -> tuple[bytes, bytes, str]:
@@ -110,6 +112,18 @@ async def test_what_was_used_longest_ago_goes_first() -> None:
     await fill("d")
     await fill("d")
     assert [key for key in "abcd" if cache.get(key, ttl_s=60)] == ["a", "c", "d"]
+    await cache.close()
+
+
+async def test_what_was_asked_takes_room_too() -> None:
+    cache = ResponseCache(most_bytes=10_000)
+
+    async def make() -> tuple[bytes, bytes, str]:
+        return b"", b"", ""
+
+    for number in range(20):
+        await cache.ask((number, b"x" * 4000), make)
+    assert [number for number in range(20) if cache.get((number, b"x" * 4000), ttl_s=60)] == [18, 19]
     await cache.close()
 
 

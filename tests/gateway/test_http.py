@@ -56,6 +56,12 @@ async def test_a_body_that_is_not_as_its_coding_says_is_refused(client: httpx.As
     assert (violated(response), reason_of(response)) == (["body"], "MALFORMED_BODY")
 
 
+async def test_members_without_end_are_refused(client: httpx.AsyncClient) -> None:
+    body = gzip.compress(b"") * 40_000
+    response = await client.post("/v1/echo", content=body, headers={"content-encoding": "gzip"})
+    assert reason_of(response) == "MALFORMED_BODY"
+
+
 async def test_brotli_that_is_none_is_refused(client: httpx.AsyncClient) -> None:
     whole = brotli.compress(json.dumps({"text": TEXT}).encode())
     for body in (b'{"text":"plain"}', whole[:-3]):
@@ -171,14 +177,52 @@ async def test_what_is_read_can_be_asked_to_match(client: httpx.AsyncClient) -> 
     assert (await client.get("/v1/arrival", headers={"if-match": '"e0"'})).status_code == 412
 
 
+async def test_a_guard_of_nothing_matches_nothing(client: httpx.AsyncClient) -> None:
+    for empty in ('""', '"--gzip"'):
+        assert (await client.put("/v1/stored/a", json={}, headers={"if-match": empty})).status_code == 412
+
+
+async def test_empty_elements_of_a_list_are_none(client: httpx.AsyncClient) -> None:
+    response = await client.get("/v1/stored/short", headers={"if-none-match": ', "e0",, "e1" ,'})
+    assert response.status_code == 304
+
+
+async def test_protobuf_has_a_tag_of_its_own(client: httpx.AsyncClient) -> None:
+    binary = {"accept": "application/x-protobuf"}
+    first = await client.get("/v1/stored/short", headers=binary)
+    assert first.headers["etag"] == '"e1--protobuf"'
+    long = await client.get("/v1/stored/long", headers={**binary, "accept-encoding": "br"})
+    assert long.headers["etag"] == '"e1--protobuf-br"'
+    again = await client.get("/v1/stored/long", headers={**binary, "if-none-match": long.headers["etag"]})
+    assert again.status_code == 304
+
+
+async def test_streams_compare_no_etag_and_have_a_head(client: httpx.AsyncClient) -> None:
+    assert violated(await client.get("/v1/watch?count=1", headers={"if-match": '"e1"'})) == ["if-match"]
+    head = await client.head("/v1/watch?count=1&hangs=true")
+    assert (head.status_code, head.headers["content-type"]) == (200, "application/json")
+    assert (await client.get("/v1/things/mine")).status_code == 200
+
+
+async def test_an_event_id_of_many_digits_is_one_like_any_other(client: httpx.AsyncClient) -> None:
+    response = await client.get("/v1/watch?count=1", headers={"last-event-id": "9" * 5000})
+    assert response.status_code == 200
+
+
+async def test_two_credentials_are_refused(client: httpx.AsyncClient) -> None:
+    for second in ("", "Bearer b"):
+        both = [(b"authorization", b"Bearer a"), (b"authorization", second.encode())]
+        assert violated(await client.get("/v1/arrival", headers=both)) == ["authorization"]
+
+
 @pytest.mark.parametrize("header", ['"e1", "e2"', "e1", '"e1', '""x'])
 async def test_a_guard_that_is_none_is_refused_by_name(client: httpx.AsyncClient, header: str) -> None:
     assert violated(await client.put("/v1/stored/a", json={}, headers={"if-match": header})) == ["if-match"]
 
 
 async def test_a_guard_that_nobody_compares_is_refused(client: httpx.AsyncClient) -> None:
-    response = await client.post("/v1/echo", json={}, headers={"if-match": '"e1"'})
-    assert violated(response) == ["if-match"]
+    for tag in ('"e1"', "*"):
+        assert violated(await client.post("/v1/echo", json={}, headers={"if-match": tag})) == ["if-match"]
 
 
 # --- protobuf's own form

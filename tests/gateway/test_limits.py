@@ -67,6 +67,8 @@ async def test_over_http(probe_set: bytes, probe: ProbeServer) -> None:
         answers = await asyncio.gather(*(client.get("/v1/things/mine", headers=mine) for _ in range(5)))
         assert {answer.status_code for answer in answers} == {200}
         assert [len(answer.headers.get_list("ratelimit-policy")) for answer in answers] == [2] * 5
+        mine = {"authorization": "bEARER a"}
+        assert (await client.get("/v1/things/mine", headers=mine)).status_code == 429
         refused = await client.get("/v1/no/such/path")
         assert (refused.status_code, reason_of(refused), refused.headers["retry-after"]) == (429, "RATE_LIMITED", "1")
         assert refused.headers["ratelimit"].startswith('"address";r=0;')

@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -97,7 +98,7 @@ async def test_the_gateway_names_every_problem_of_its_config(probe_set: bytes) -
         Gateway(GatewayConfig(descriptor_set=b"nonsense", upstreams={SERVICE: "127.0.0.1:1"}))
 
 
-CONFIG = {"emit_defaults": False, "enums_as_ints": True, "proto_names": True, "cors_origins": ["https://shop.example"]}
+CONFIG = {"emit_defaults": False, "enums_as_ints": True, "proto_names": True, "cors_origins": ["https://www.example"]}
 
 
 async def test_a_config_file_says_how_to_serve(tmp_path: Path, probe_set: bytes) -> None:
@@ -153,3 +154,25 @@ async def test_a_server_that_cannot_be_asked_is_named() -> None:
     code, errors = await run("--reflect", address)
     assert code == 2
     assert errors == f"gateway: --reflect {address}: nobody answers\n"
+
+
+@pytest.mark.parametrize(
+    ("config", "problem"),
+    [
+        ({"deadline_s": 10**400}, "deadline_s: must be a number"),
+        ({"forward_headers": ["X-Data-Bin"]}, "forward_headers: 'X-Data-Bin' cannot be passed on"),
+        ({"forward_headers": ["Content-Length"]}, "forward_headers: 'Content-Length' cannot be passed on"),
+        ({"forward_headers": ["X Y"]}, "forward_headers: 'X Y' cannot be passed on"),
+        ({"cors_origins": ["nonsense"]}, "cors_origins: 'nonsense' is no origin such as https://www.example"),
+        ({"service_config": {"methodConfig": "x"}}, "service_config: is no service config of gRPC"),
+        ({"jwt": {"issuer": "nobody", "audience": "a"}}, "jwt: issuer must be a URL, not 'nobody'"),
+    ],
+)
+async def test_what_a_config_file_has_wrong_is_named(
+    probe_set: bytes, tmp_path: Path, config: dict[str, Any], problem: str
+) -> None:
+    (tmp_path / "set.binpb").write_bytes(probe_set)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    arguments = ["--descriptor-set", f"{tmp_path / 'set.binpb'}", "--upstream", f"{SERVICE}=127.0.0.1:1"]
+    code, errors = await run(*arguments, "--config", f"{tmp_path / 'config.json'}")
+    assert (code, problem in errors, "Traceback" in errors) == (2, True, False), errors
