@@ -327,13 +327,16 @@ class Engine:
             refused = iter(await saga_store.apply_moves(connection, standing, _moves(ways), self._encode))
             return [way if isinstance(way, Failure) else (next(refused) or way.after) for way in ways]
 
+        async def record() -> list[Course | Failure]:
+            return await self._database.transact("saga_steps", body)
+
         try:
-            recorded = await self._database.transact("saga_steps", body)
+            recorded = await record()
         except PoisonError:
             if not straight:
                 raise
             # Somebody wishes one undone, or has taken it over.
-            recorded = await self._database.transact("saga_steps", body)
+            recorded = await record()
         if any(isinstance(course, Course) and course.order.state in ANNOUNCED for course in recorded):
             self._announce()
         return recorded

@@ -192,6 +192,7 @@ class Transcoder:
 
     def _read_query(self, query: bytes, message: Any, violations: list[Violation]) -> None:
         seen: set[str] = set()
+        chosen: dict[tuple[str, str], str] = {}
         for name, text in _pairs(query, violations):
             try:
                 entry = _ENTRY.fullmatch(name)
@@ -201,6 +202,10 @@ class Transcoder:
                     violations.append(Violation(path, "is given more than once"))
                     continue
                 seen.add(path)
+                rival = _rival(fields, path, chosen)
+                if rival:
+                    violations.append(Violation(path, f"is given beside {rival}, and only one of them may be"))
+                    continue
                 parent = message
                 for field in fields[:-1]:
                     parent = getattr(parent, field.name)
@@ -381,6 +386,18 @@ def _within(request: HttpRequest, violation: Violation) -> Violation:
 
 def _kind(content_type: str) -> str:
     return content_type.partition(";")[0].strip().lower()
+
+
+def _rival(fields: Sequence[FieldDescriptor], path: str, chosen: dict[tuple[str, str], str]) -> str:
+    """The path of what was chosen already in the oneof of the last of these fields; this one, from now on, if nothing.
+
+    Empty if there is no rival.
+    """
+    oneof = fields[-1].containing_oneof
+    if oneof is None:
+        return ""
+    standing = chosen.setdefault((path.rpartition(".")[0], oneof.name), path)
+    return "" if standing == path else standing
 
 
 def _check_json(content_type: str, *supported: bytes) -> None:

@@ -19,6 +19,7 @@ import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import orjson
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -28,8 +29,10 @@ from checkout_service.payments.provider import Authorization, PaymentResult, Pay
 from checkout_service.payments.store import Entry
 from mesh.batch import Batcher
 from mesh.clock import Clock
-from mesh.db import Database
+from mesh.db import Database, Transaction
 from mesh.errors import Failure, PoisonError
+
+T = TypeVar("T")
 
 # Sends a webhook: its raw body, to be signed and delivered. Raises Failure.
 SendWebhook = Callable[[bytes], Awaitable[None]]
@@ -152,9 +155,7 @@ class PaymentSimulator:
         expected = _expected(writes)
         if expected is not None:
             try:
-                await self._book.transact(
-                    "payment_book", lambda connection: store.write_expected(connection, *expected, at=at)
-                )
+                await self._in_book(lambda connection: store.write_expected(connection, *expected, at=at))
             except PoisonError:
                 # A key that is not as most are: look at what stands.
                 pass
@@ -170,6 +171,9 @@ class PaymentSimulator:
             await store.set_states(connection, changed, at=at)
             return results
 
+        return await self._in_book(body)
+
+    async def _in_book(self, body: Transaction[T]) -> T:
         return await self._book.transact("payment_book", body)
 
     async def _read(self, keys: Sequence[str]) -> list[Entry | Failure | None]:

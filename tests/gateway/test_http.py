@@ -293,6 +293,11 @@ async def test_an_entry_that_is_none_is_refused_by_name(client: httpx.AsyncClien
     assert violated(await client.get(f"/v1/echo?{query}")) == [field]
 
 
+async def test_of_a_oneof_a_query_may_choose_one(client: httpx.AsyncClient) -> None:
+    assert violated(await client.get("/v1/echo?left=a&right=1")) == ["right"]
+    assert (await client.get("/v1/echo?left=a&maybe=1")).json()["left"] == "a"
+
+
 # --- proxies in front
 
 
