@@ -140,9 +140,12 @@ class Engine:
         await self._lease.end()
 
     def adopt(self, course: Course) -> None:
-        """Drive this saga from where it stands, unless it rests, waits for a person, or is driven already."""
+        """Drive this saga from where it stands, unless it rests, waits for a person, or is driven already.
+
+        Somebody else's is left: while a new order's COMMIT was uncertain, its saga may have been taken over.
+        """
         saga_id = course.saga.saga_id
-        if course.saga.rests or course.saga.is_parked or saga_id in self._drivers:
+        if course.saga.owner != self.owner or course.saga.rests or saga_id in self._drivers:
             return
         # The saga outlives the RPC that began it, so it must not inherit that RPC's deadline.
         task = asyncio.create_task(self._drive(course), name=saga_id, context=Context())
