@@ -77,8 +77,6 @@ class Case:
     violations: Sequence[str] | None = None
     """The fields that the BadRequest names, in any order."""
 
-    later: str = ""
-    """What the gateway must learn first."""
     deviates: str = ""
     """Why the gateway does not hold to this yet."""
 

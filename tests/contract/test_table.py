@@ -22,9 +22,6 @@ from tests.contract.cases import Case, load
 from tests.contract.upstream import SERVICE, Script, Seen, Upstream, serving
 from tests.gateway.probe import compile_protos
 
-# What the gateway has learnt of that whose cases were written before it: case by case, their `later`.
-ARRIVED: frozenset[str] = frozenset({"compression", "etag", "maps", "protobuf"})
-
 FORMS: Mapping[str, Mapping[str, bool]] = {
     "usual": {},
     "other": {"emit_defaults": False, "enums_as_ints": True, "proto_names": True},
@@ -73,11 +70,7 @@ async def bench(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench
 
 def _parameters() -> Iterator[Any]:
     for case in load():
-        marks = []
-        if case.later and case.later not in ARRIVED:
-            marks.append(pytest.mark.skip(reason=f"later: {case.later}"))
-        elif case.deviates:
-            marks.append(pytest.mark.xfail(reason=case.deviates, strict=True))
+        marks = [pytest.mark.xfail(reason=case.deviates, strict=True)] if case.deviates else []
         yield pytest.param(case, id=case.id, marks=marks)
 
 
@@ -102,7 +95,7 @@ async def test_the_specification_holds(bench: Bench, case: Case) -> None:
 def test_the_table_is_large_and_every_case_names_its_source() -> None:
     cases = load()
 
-    assert len([case for case in cases if not case.later]) >= 260
+    assert len(cases) >= 260
     assert all(case.source for case in cases)
 
 
