@@ -10,10 +10,9 @@ import asyncio
 import logging
 import math
 import re
-import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -23,10 +22,11 @@ from gateway.body import read_body
 from gateway.breaker import Breaker
 from gateway.cache import ResponseCache
 from gateway.errors import JSON, HttpError, UpstreamErrors, Violation, internal, invalid
+from gateway.head import PASSED_HEADERS, TRACING, Head, read_head, timeout_s
 from gateway.limits import Limits
 from gateway.metrics import CLIENT_GONE, UNMATCHED, Meter
 from gateway.routes import MethodNotAllowedError, Router
-from gateway.streams import LAST_EVENT_ID, AnswerStream, choose
+from gateway.streams import AnswerStream, choose
 from gateway.tokens import Tokens
 from gateway.transcode import HttpRequest, Transcoder
 from gateway.upstream import Call
@@ -37,46 +37,17 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 ON_DISCONNECT = "gateway.on_disconnect"
 """ASGI extension of our server: a callable that takes what to call when the client has gone."""
-PASSED_HEADERS = ("authorization", "traceparent", "tracestate", "accept-language")
-REQUEST_ID = "x-request-id"
 _FORWARDED_FOR = "x-forwarded-for"
-_AUTHORIZATION = "authorization"
-_TRACING = frozenset({"traceparent", "tracestate"})
 _OPTIONS = "OPTIONS"
 
-# Headers that are kept as they come: those that are there once, and those whose lines make up one list.
-_SINGLE = {
-    b"content-type": "content_type",
-    b"grpc-timeout": "timeout",
-    b"last-event-id": "last_event_id",
-}
-_LISTS = {
-    b"cache-control": "cache_control",
-    b"accept": "accept",
-    b"accept-encoding": "accept_encoding",
-    b"content-encoding": "content_encoding",
-    b"if-match": "if_match",
-    b"if-none-match": "if_none_match",
-}
 # Of the time that a call may take: who answers before has not let it pass.
 _HANGS = 0.9
 _OK = 200
-OWN_HEADERS = frozenset(
-    (
-        *(*_SINGLE, *_LISTS, b"content-length", b"transfer-encoding", b"idempotency-key", b"x-request-id"),
-        *(b"host", b"connection", b"te", b"trailer", b"upgrade", b"expect"),
-    )
-)
-"""What a header means here, or to HTTP itself; it cannot be passed on besides."""
 _NOT_MODIFIED = 304
 _SAFE = frozenset({"GET", "HEAD"})
 
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # What a proxy says may be anything.
 _ADDRESS = re.compile(r"[0-9A-Fa-f.:]{2,45}")
-_TIMEOUT = re.compile(r"([0-9]{1,8})([HMSmun])")
-_UNIT_S = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
-
 logger = logging.getLogger("gateway")
 
 
@@ -110,31 +81,6 @@ class Endpoint:
     access: str = ""
 
 
-@dataclass(slots=True)
-class _Head:
-    """What is known of a request: its headers, and which route's meter counts it."""
-
-    meter: Meter
-    request_id: str = ""
-    content_type: str = ""
-    idempotency_key: str = ""
-    timeout: str = ""
-    accept: str = ""
-    last_event_id: str = ""
-    content_encoding: str = ""
-    accept_encoding: str = ""
-    if_match: str = ""
-    if_none_match: str = ""
-    cache_control: str = ""
-    # Passed on, so that the answer may depend on them.
-    varies: str = ""
-    authorization: str | None = None
-    has_body: bool = False
-    # Of the answer, whatever it is.
-    answer_headers: list[tuple[bytes, bytes]] = field(default_factory=list)
-    metadata: tuple[tuple[str, str], ...] = ()
-
-
 class Api:
     """Serves all routes. Stateless between requests."""
 
@@ -161,14 +107,14 @@ class Api:
         self._passed: Mapping[bytes, str] = {name.lower().encode(): name.lower() for name in names}
         # What makes a difference to an answer that others on the way may keep, too.
         ours = (*names, "accept", "accept-encoding", "origin")
-        self._varies = ", ".join(sorted({name.lower() for name in ours} - _TRACING)).encode()
+        self._varies = ", ".join(sorted({name.lower() for name in ours} - TRACING)).encode()
         self._max_body_bytes = max_body_bytes
         self._unmatched = Meter(UNMATCHED)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         started = time.perf_counter()
-        head = _Head(self._unmatched)
+        head = Head(self._unmatched)
         try:
             answer = await self._answer(scope, receive, head)
             if isinstance(answer, AnswerStream):
@@ -195,9 +141,9 @@ class Api:
         await send({"type": "http.response.body", "body": body})
 
     async def _answer(
-        self, scope: Scope, receive: Receive, head: _Head
+        self, scope: Scope, receive: Receive, head: Head
     ) -> tuple[int, list[tuple[bytes, bytes]], bytes] | AnswerStream:
-        self._read_head(scope["headers"], head)
+        read_head(scope["headers"], head, self._passed)
         client = scope.get("client") if self._tells_address else None
         if client and _ADDRESS.fullmatch(client[0]):
             head.metadata = (*head.metadata, (_FORWARDED_FOR, client[0]))
@@ -237,11 +183,11 @@ class Api:
         return _presented(scope["method"], head, content_type, data, etag)
 
     async def _shared(
-        self, scope: Scope, endpoint: Endpoint, segments: list[str], head: _Head
+        self, scope: Scope, endpoint: Endpoint, segments: list[str], head: Head
     ) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
         """An answer that is kept, or is from now on."""
         key = endpoint.meter, scope["raw_path"], scope["query_string"], head.varies, _form_of(head.accept)
-        asks_anew = bool({"no-cache", "max-age=0"} & _directives(head))
+        asks_anew = bool({"no-cache", "max-age=0"} & head.directives)
         kept = None if asks_anew else self._cache.get(key, ttl_s=endpoint.cache_s)
         if kept is None:
             request = HttpRequest(segments=segments, query=scope["query_string"])
@@ -262,7 +208,7 @@ class Api:
         headers.append((b"age", b"%d" % age_s))
         return status, headers, data
 
-    async def _stream(self, scope: Scope, endpoint: Endpoint, message: Any, head: _Head) -> AnswerStream:
+    async def _stream(self, scope: Scope, endpoint: Endpoint, message: Any, head: Head) -> AnswerStream:
         """The answer's stream, once it has a first message, an end, or nothing to say for a while."""
         form = None if endpoint.transcoder.answers_raw else choose(head.accept)
         rpc = self._begin(scope, endpoint.call, message, head)
@@ -293,31 +239,7 @@ class Api:
             raise not_found()
         return found
 
-    def _read_head(self, headers: list[tuple[bytes, bytes]], head: _Head) -> None:
-        """Fill in what the headers say. The request id comes first, so that a refusal of the others bears it."""
-        head.request_id = _request_id(headers)
-        metadata = [(REQUEST_ID, head.request_id)]
-        for name, value in headers:
-            passed = self._passed.get(name)
-            if passed is not None:
-                metadata.append((passed, _text(name, value)))
-                _note_passed(head, *metadata[-1])
-            elif name in _SINGLE:
-                setattr(head, _SINGLE[name], _text(name, value))
-            elif name in _LISTS:
-                standing = getattr(head, _LISTS[name])
-                setattr(head, _LISTS[name], f"{standing},{_text(name, value)}" if standing else _text(name, value))
-            elif name == b"content-length":
-                head.has_body = value != b"0"
-            elif name == b"transfer-encoding":
-                head.has_body = True
-            elif name == b"idempotency-key":
-                head.idempotency_key = _key(head.idempotency_key, _text(name, value))
-        if head.last_event_id:
-            metadata.append((LAST_EVENT_ID, head.last_event_id))
-        head.metadata = tuple(metadata)
-
-    async def _body(self, scope: Scope, receive: Receive, endpoint: Endpoint, head: _Head) -> bytes:
+    async def _body(self, scope: Scope, receive: Receive, endpoint: Endpoint, head: Head) -> bytes:
         body = await read_body(scope, receive, max_bytes=self._max_body_bytes)
         if body is None:
             raise ClientGoneError
@@ -327,14 +249,14 @@ class Api:
             return coding.plain(body, head.content_encoding, max_bytes=self._max_body_bytes)
         return body
 
-    async def _call(self, scope: Scope, endpoint: Endpoint, message: Any, head: _Head) -> Any:
+    async def _call(self, scope: Scope, endpoint: Endpoint, message: Any, head: Head) -> Any:
         endpoint.breaker.check()
         try:
             return await self._reply(endpoint, self._begin(scope, endpoint.call, message, head), head)
         except asyncio.CancelledError as error:
             raise _gone_or(error) from error
 
-    async def _reply(self, endpoint: Endpoint, rpc: Any, head: _Head) -> Any:
+    async def _reply(self, endpoint: Endpoint, rpc: Any, head: Head) -> Any:
         began = time.perf_counter()
         try:
             reply = await rpc
@@ -349,9 +271,9 @@ class Api:
         endpoint.breaker.answered()
         return reply
 
-    def _begin(self, scope: Scope, call: Call, message: Any, head: _Head) -> Any:
+    def _begin(self, scope: Scope, call: Call, message: Any, head: Head) -> Any:
         """The RPC, which ends when the client goes."""
-        timeout = _timeout_s(head.timeout) if head.timeout else math.inf
+        timeout = timeout_s(head.timeout) if head.timeout else math.inf
         rpc = call(message, timeout=timeout, metadata=head.metadata)
         on_disconnect = scope.get("extensions", {}).get(ON_DISCONNECT)
         if on_disconnect is not None:
@@ -380,19 +302,14 @@ def _form_of(accept: str) -> str:
     return accept if "protobuf" in accept else ""
 
 
-def _may_share(method: str, head: _Head) -> bool:
+def _may_share(method: str, head: Head) -> bool:
     """Whether an answer to this may be given to others, and theirs to this."""
-    asks_for_itself = head.has_body or head.timeout or head.idempotency_key or "no-store" in _directives(head)
+    asks_for_itself = head.has_body or head.timeout or head.idempotency_key or "no-store" in head.directives
     return method in _SAFE and head.authorization is None and not asks_for_itself
 
 
-def _directives(head: _Head) -> set[str]:
-    """What Cache-Control asks for."""
-    return {one.strip().lower() for one in head.cache_control.split(",")}
-
-
 def _presented(
-    method: str, head: _Head, content_type: bytes, data: bytes, etag: str
+    method: str, head: Head, content_type: bytes, data: bytes, etag: str
 ) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
     """An answer as the client wants to have it: compressed, or not at all if it has it already."""
     headers = [(b"content-type", content_type)]
@@ -434,48 +351,3 @@ def method_not_allowed(allow: list[str]) -> HttpError:
         http_code=405,
         headers=[(b"allow", methods.encode())],
     )
-
-
-def _note_passed(head: _Head, name: str, text: str) -> None:
-    """What a header that is passed on means for who else may have the answer."""
-    if name == _AUTHORIZATION:
-        if head.authorization is not None:
-            # Who is asked for would depend on who reads it.
-            raise invalid([Violation(name, "is given more than once")], "BAD_HEADER")
-        head.authorization = text
-    elif name not in _TRACING:
-        head.varies += f"{name}: {text}\n"
-
-
-def _request_id(headers: list[tuple[bytes, bytes]]) -> str:
-    for name, value in headers:
-        if name == b"x-request-id":
-            given = value.decode("latin-1")
-            if _REQUEST_ID.fullmatch(given):
-                return given
-    return secrets.token_hex(16)
-
-
-def _text(name: bytes, value: bytes) -> str:
-    """A header's value as metadata can carry it."""
-    text = value.decode("latin-1")
-    if not (text.isascii() and text.isprintable()):
-        raise invalid([Violation(name.decode("latin-1"), "must be printable ASCII")], "BAD_HEADER")
-    return text
-
-
-def _key(standing: str, text: str) -> str:
-    """An idempotency key; quotes around it, as structured headers have them, are not part of it."""
-    key = text[1:-1] if len(text) > 1 and text[0] == text[-1] == '"' else text
-    if standing not in ("", key):
-        raise invalid([Violation("request_id", "two different headers Idempotency-Key")])
-    return key
-
-
-def _timeout_s(text: str) -> float:
-    match = _TIMEOUT.fullmatch(text)
-    if match is None:
-        raise invalid(
-            [Violation("grpc-timeout", "must be up to 8 digits and a unit of H, M, S, m, u, n")], "BAD_HEADER"
-        )
-    return int(match[1]) * _UNIT_S[match[2]]

@@ -15,11 +15,12 @@ from starlette.types import ASGIApp
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from gateway import descriptors, routes
-from gateway.api import OWN_HEADERS, Api, Endpoint, Receive, Scope, Send
+from gateway.api import Api, Endpoint, Receive, Scope, Send
 from gateway.cache import ResponseCache
 from gateway.codec import Codec, JsonForm
 from gateway.descriptors import ConfigError, Schema
 from gateway.errors import UpstreamErrors
+from gateway.head import OWN_HEADERS
 from gateway.limits import KINDS, Limits
 from gateway.metrics import Meter
 from gateway.openapi import OpenApi

@@ -1,0 +1,147 @@
+"""The head of a request: what its headers say, each read once, and what they must not be."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from gateway.errors import Violation, invalid
+from gateway.metrics import Meter
+from gateway.streams import LAST_EVENT_ID
+
+PASSED_HEADERS = ("authorization", "traceparent", "tracestate", "accept-language")
+REQUEST_ID = "x-request-id"
+_AUTHORIZATION = "authorization"
+TRACING = frozenset({"traceparent", "tracestate"})
+
+# Headers that are kept as they come: those that are there once, and those whose lines make up one list.
+_SINGLE = {
+    b"content-type": "content_type",
+    b"grpc-timeout": "timeout",
+    b"last-event-id": "last_event_id",
+}
+_LISTS = {
+    b"cache-control": "cache_control",
+    b"accept": "accept",
+    b"accept-encoding": "accept_encoding",
+    b"content-encoding": "content_encoding",
+    b"if-match": "if_match",
+    b"if-none-match": "if_none_match",
+}
+OWN_HEADERS = frozenset(
+    (
+        *(*_SINGLE, *_LISTS, b"content-length", b"transfer-encoding", b"idempotency-key", b"x-request-id"),
+        *(b"host", b"connection", b"te", b"trailer", b"upgrade", b"expect"),
+    )
+)
+"""What a header means here, or to HTTP itself; it cannot be passed on besides."""
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_TIMEOUT = re.compile(r"([0-9]{1,8})([HMSmun])")
+_UNIT_S = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
+
+
+@dataclass(slots=True)
+class Head:
+    """What is known of a request: its headers, and which route's meter counts it. `read_head` fills it in."""
+
+    meter: Meter
+    request_id: str = ""
+    content_type: str = ""
+    idempotency_key: str = ""
+    timeout: str = ""
+    accept: str = ""
+    last_event_id: str = ""
+    content_encoding: str = ""
+    accept_encoding: str = ""
+    if_match: str = ""
+    if_none_match: str = ""
+    cache_control: str = ""
+    # Passed on, so that the answer may depend on them.
+    varies: str = ""
+    authorization: str | None = None
+    has_body: bool = False
+    # Of the answer, whatever it is.
+    answer_headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+    metadata: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def directives(self) -> set[str]:
+        """What Cache-Control asks for."""
+        return {one.strip().lower() for one in self.cache_control.split(",")}
+
+
+def read_head(headers: list[tuple[bytes, bytes]], head: Head, passed_on: Mapping[bytes, str]) -> None:
+    """Fill in what the headers say; `passed_on` are those that become metadata, and under which key.
+
+    The request id comes first, so that a refusal of the others bears it. Raises HttpError for what no header may be.
+    """
+    head.request_id = _request_id(headers)
+    metadata = [(REQUEST_ID, head.request_id)]
+    for name, value in headers:
+        passed = passed_on.get(name)
+        if passed is not None:
+            metadata.append((passed, _text(name, value)))
+            _note_passed(head, *metadata[-1])
+        elif name in _SINGLE:
+            setattr(head, _SINGLE[name], _text(name, value))
+        elif name in _LISTS:
+            standing = getattr(head, _LISTS[name])
+            setattr(head, _LISTS[name], f"{standing},{_text(name, value)}" if standing else _text(name, value))
+        elif name == b"content-length":
+            head.has_body = value != b"0"
+        elif name == b"transfer-encoding":
+            head.has_body = True
+        elif name == b"idempotency-key":
+            head.idempotency_key = _key(head.idempotency_key, _text(name, value))
+    if head.last_event_id:
+        metadata.append((LAST_EVENT_ID, head.last_event_id))
+    head.metadata = tuple(metadata)
+
+
+def timeout_s(text: str) -> float:
+    """The seconds of a Grpc-Timeout."""
+    match = _TIMEOUT.fullmatch(text)
+    if match is None:
+        raise invalid(
+            [Violation("grpc-timeout", "must be up to 8 digits and a unit of H, M, S, m, u, n")], "BAD_HEADER"
+        )
+    return int(match[1]) * _UNIT_S[match[2]]
+
+
+def _note_passed(head: Head, name: str, text: str) -> None:
+    """What a header that is passed on means for who else may have the answer."""
+    if name == _AUTHORIZATION:
+        if head.authorization is not None:
+            # Who is asked for would depend on who reads it.
+            raise invalid([Violation(name, "is given more than once")], "BAD_HEADER")
+        head.authorization = text
+    elif name not in TRACING:
+        head.varies += f"{name}: {text}\n"
+
+
+def _request_id(headers: list[tuple[bytes, bytes]]) -> str:
+    for name, value in headers:
+        if name == b"x-request-id":
+            given = value.decode("latin-1")
+            if _REQUEST_ID.fullmatch(given):
+                return given
+    return secrets.token_hex(16)
+
+
+def _text(name: bytes, value: bytes) -> str:
+    """A header's value as metadata can carry it."""
+    text = value.decode("latin-1")
+    if not (text.isascii() and text.isprintable()):
+        raise invalid([Violation(name.decode("latin-1"), "must be printable ASCII")], "BAD_HEADER")
+    return text
+
+
+def _key(standing: str, text: str) -> str:
+    """An idempotency key; quotes around it, as structured headers have them, are not part of it."""
+    key = text[1:-1] if len(text) > 1 and text[0] == text[-1] == '"' else text
+    if standing not in ("", key):
+        raise invalid([Violation("request_id", "two different headers Idempotency-Key")])
+    return key
