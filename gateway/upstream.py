@@ -25,6 +25,8 @@ _HEALTH = "/grpc.health.v1.Health/Check"
 _HEALTH_S = 2.0
 _OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.enable_retries", 1),
+    # Pings that measure how much fits on the way cost more than they bring.
+    ("grpc.http2.bdp_probe", 0),
     # Upstreams are near; a proxy that is set for the outside world is not for them.
     ("grpc.enable_http_proxy", 0),
     ("grpc.lb_policy_name", "round_robin"),

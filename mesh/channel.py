@@ -45,6 +45,8 @@ def open_channel(address: str, service_config: str) -> grpc.aio.Channel:
     options = [
         ("grpc.service_config", config.for_core),
         ("grpc.enable_retries", 1),
+        # Answers are small and near: pings that measure how much fits on the way cost more than they bring.
+        ("grpc.http2.bdp_probe", 0),
         # Services are near; a proxy that is set for the outside world is not for them.
         ("grpc.enable_http_proxy", 0),
         # A server that hangs is noticed within seven seconds, and calls go to the others.

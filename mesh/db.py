@@ -25,7 +25,7 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from mesh.clock import SYSTEM_CLOCK, Clock
-from mesh.errors import PoisonError, unavailable
+from mesh.errors import ConflictError, PoisonError, unavailable
 from mesh.failpoint import FailpointError, Failpoints
 from mesh.kept import KeptConnections
 from mesh.mysql import MySqlConnection
@@ -45,6 +45,8 @@ _SQLITE_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _SQLITE_AWAY = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
 # How `set_alike_where` of mesh.rows fails on MySQL: a subquery there has more than one row.
 _NOT_AS_THEY_SHOULD_BE = 1242
+_KEY_TAKEN = 1062
+_SQLITE_KEY_TAKEN = (sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY, sqlite3.SQLITE_CONSTRAINT_UNIQUE)
 NOT_AS_THEY_SHOULD_BE = "rows are not as they should be"
 _ATTEMPTS = 4
 POOL_SIZE = 10
@@ -156,14 +158,32 @@ class Database:
         """`sqlite`, `mysql` or `mariadb`."""
         return self._engine.dialect.name
 
-    async def transact(self, name: str, body: Transaction[T], *, read_only: bool = False) -> T:
+    async def transact(
+        self,
+        name: str,
+        body: Transaction[T],
+        *,
+        read_only: bool = False,
+        believing: Transaction[T] | None = None,
+        own_task: bool = True,
+    ) -> T:
         """Run `body` in one transaction and commit it; return what it returned, only after COMMIT.
 
+        `believing` does the same without a look at what stands, and is run first, once. Where something is not as it
+        believes it raises ConflictError, and the body is run; also where it may have come about already.
+
         The body may run more than once (deadlock, lost connection, unknown COMMIT), so everything it writes is keyed.
-        It runs in a task of its own: a caller that is cancelled leaves no half transaction behind. Raises PoisonError
-        when the database refuses the data, Failure UNAVAILABLE when it is away, else what the body raised.
+        It runs in a task of its own: a caller that is cancelled leaves no half transaction behind. Who cannot be, such
+        as the flush of a batch, does without. Raises PoisonError when the database refuses the data, Failure
+        UNAVAILABLE when it is away, else what the body raised.
         """
-        task = asyncio.create_task(self._repeat(name, body, read_only=read_only), name=f"transact {name}")
+        if believing is None:
+            work = self._repeat(name, body, read_only=read_only)
+        else:
+            work = self._believe_or_look(name, believing, body)
+        if not own_task:
+            return await work
+        task = asyncio.create_task(work, name=f"transact {name}")
         self._tasks.add(task)
         task.add_done_callback(self._forget)
         return await asyncio.shield(task)
@@ -176,19 +196,30 @@ class Database:
         for engine in (self._engine, self._reads):
             await engine.dispose()
 
+    async def _believe_or_look(self, name: str, believing: Transaction[T], looking: Transaction[T]) -> T:
+        looks = False
+
+        async def body(connection: AsyncConnection) -> T:
+            nonlocal looks
+            if looks:
+                return await looking(connection)
+            looks = True
+            return await believing(connection)
+
+        try:
+            return await self._repeat(name, body, read_only=False)
+        except ConflictError:
+            return await self._repeat(name, looking, read_only=False)
+
     async def _repeat(self, name: str, body: Transaction[T], *, read_only: bool) -> T:
         for attempt in range(_ATTEMPTS):
             try:
                 if self._failpoints is None:
                     return await self._once(body, read_only=read_only)
                 return await self._struck(self._failpoints, name, body, read_only=read_only)
-            except (IntegrityError, DataError) as error:
-                raise PoisonError(str(error.orig)) from error
-            except (OperationalError, InterfaceError, ProgrammingError) as error:
-                if _number(error) == _NOT_AS_THEY_SHOULD_BE:
-                    raise PoisonError(NOT_AS_THEY_SHOULD_BE) from error
-                if _refuses_data(error):
-                    raise PoisonError(str(error.orig)) from error
+            except (IntegrityError, DataError, OperationalError, InterfaceError, ProgrammingError) as error:
+                if (refused := _refusal(error)) is not None:
+                    raise refused from error
                 if _is_away(error) or attempt == _ATTEMPTS - 1:
                     raise unavailable("DATABASE_UNAVAILABLE", "The database is not available.") from error
                 if not _is_transient(error):
@@ -375,6 +406,14 @@ def _is_away(error: DBAPIError) -> bool:
     return _number(error) in _AWAY or _sqlite_code(error) in _SQLITE_AWAY
 
 
-def _refuses_data(error: DBAPIError) -> bool:
+def _refusal(error: DBAPIError) -> PoisonError | None:
+    """What it means if the database refuses what was to be written; None if something else is the matter."""
+    number = _number(error)
+    if number == _NOT_AS_THEY_SHOULD_BE:
+        return ConflictError(NOT_AS_THEY_SHOULD_BE)
+    if number == _KEY_TAKEN or getattr(error.orig, "sqlite_errorcode", 0) in _SQLITE_KEY_TAKEN:
+        return ConflictError(str(error.orig))
     # MariaDB's CHECK, MySQL's, and what is larger than a packet may be. PyMySQL files all under OperationalError.
-    return _number(error) in {4025, 3819, 1153}
+    if isinstance(error, IntegrityError | DataError) or number in {4025, 3819, 1153}:
+        return PoisonError(str(error.orig))
+    return None

@@ -66,6 +66,10 @@ class PoisonError(Exception):
     """A transaction that can never succeed as it is: the database refused its data. Repeating it is useless."""
 
 
+class ConflictError(PoisonError):
+    """What stands in the database is not as the writes took it to be."""
+
+
 class ConfigError(Exception):
     """Everything that is wrong with the configuration, one sentence each, for the person who starts the program."""
 

@@ -1,9 +1,10 @@
-"""The database's clock, fixed for a transaction: for rows that are written before anything is read.
+"""The database's clock for those who do not ask it, which would be a trip to the server.
 
-Asking for it would be a trip to the server. On MySQL the moment is kept there, rows are written as so long after it,
-and it becomes known with the first rows that are read.
+Fixed for a transaction that writes rows before it reads any: on MySQL the moment is kept there, rows are written as so
+long after it, and it becomes known with the first rows that are read. And as it was last seen.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,6 +13,7 @@ from typing import Any
 from sqlalchemy import literal_column, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from mesh.clock import Clock
 from mesh.db import NOW, Utc, now
 from mesh.mysql import FIX_MOMENT, MOMENT, FromMoment, driver_of
 from mesh.query import Asked, Query
@@ -47,3 +49,23 @@ async def fix_moment(connection: AsyncConnection) -> Moment:
         return Moment(await now(connection))
     driver.later(FIX_MOMENT)
     return Moment(None)
+
+
+class SeenClock:
+    """The database's clock as last seen: a little late, never early."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._seen: tuple[datetime, float] | None = None
+
+    def see(self, at: datetime) -> None:
+        """Take over a time that the database has just told."""
+        self._seen = at, self._clock.monotonic()
+
+    def now(self, *, within_s: float = math.inf) -> datetime | None:
+        """The time now; None if it was not seen within so long."""
+        if self._seen is None:
+            return None
+        at, seen_at = self._seen
+        since_s = self._clock.monotonic() - seen_at
+        return at + timedelta(seconds=since_s) if since_s <= within_s else None

@@ -13,7 +13,7 @@ from types import NoneType
 from typing import Any, Self, TypeVar
 
 from pymysql import MySQLError  # type: ignore[import-untyped]
-from pymysql.constants import FIELD_TYPE, SERVER_STATUS  # type: ignore[import-untyped]
+from pymysql.constants import COMMAND, FIELD_TYPE, SERVER_STATUS  # type: ignore[import-untyped]
 from pymysql.converters import conversions, escape_string  # type: ignore[import-untyped]
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -119,9 +119,9 @@ class MySqlConnection(BufferedConnection):
             return affected
         last = sql.encode(self.encoding, "surrogateescape") if isinstance(sql, str) else sql
         with self._answered_in_time():
-            affected = await super().query(b";".join([*waiting, last]), **options)
-            for _ in waiting:
-                affected = await self.next_result()
+            await self._execute_command(COMMAND.COM_QUERY, b";".join([*waiting, last]))
+            await self.done(len(waiting))
+            affected = await self.next_result()
         return affected
 
     async def rows(self, statements: Sequence[str]) -> list[Sequence[tuple[Any, ...]]]:

@@ -21,6 +21,9 @@ _READ_AT_ONCE = 1 << 16
 # The first byte of an answer, and of the packet behind the rows, which is short.
 _OK, _END, _ERROR, _LOCAL_FILE = 0x00, 0xFE, 0xFF, 0xFB
 _LONGEST_END = 8
+# An OK with a byte for each number; more answers follow one with this flag, which is in the first byte of the status.
+_SHORTEST_OK = 7
+_MORE = SERVER_STATUS.SERVER_MORE_RESULTS_EXISTS
 # A length below this is itself; the next stands for NULL, those behind it tell how many bytes the length has.
 _NULL = 251
 _LENGTH_BYTES = {252: 2, 253: 3, 254: 8}
@@ -75,6 +78,29 @@ class BufferedConnection(aiomysql.Connection):  # type: ignore[misc] # it has no
         """Pass over packets that were looked at ahead, of so many bytes."""
         self._at += size
         self._next_seq_id = (self._next_seq_id + packets) % 256
+
+    async def done(self, statements: int) -> None:
+        """Read the answers to so many statements of a packet that nobody wants to know more of than an error."""
+        while statements:
+            passed = self._pass_done(statements)
+            if not passed:
+                await self._read_query_result()
+                passed = 1
+            statements -= passed
+
+    def _pass_done(self, at_most: int) -> int:
+        """Pass over answers that have arrived and tell no more than that more will follow; answer how many."""
+        arrived, at, passed = self._arrived, self._at, 0
+        while passed < at_most and (body := at + _HEADER) + _SHORTEST_OK <= len(arrived):
+            end = body + int.from_bytes(arrived[at : at + 3], "little")
+            kind, affected, insert_id, status = arrived[body : body + 4]
+            is_short = kind == _OK and affected < _NULL and insert_id < _NULL and end <= len(arrived)
+            if not (is_short and status & _MORE) or arrived[at + 3] != self._next_seq_id:
+                break
+            self._next_seq_id = (self._next_seq_id + 1) % 256
+            at, passed = end, passed + 1
+        self._at = at
+        return passed
 
     async def _one_payload(self) -> bytes:
         length = await self._length_at(0)

@@ -8,6 +8,7 @@ trip to the server of their own: they go with the next one that does, and raise 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import Column, Insert, Table, func, insert, text
@@ -16,7 +17,7 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mesh.db import BY_PRIMARY_KEY, NOT_AS_THEY_SHOULD_BE, Utc
-from mesh.errors import PoisonError
+from mesh.errors import ConflictError
 from mesh.mysql import NOTHING, PACKET_BYTES, FromMoment, MySqlConnection, driver_of
 
 # Takes a value as code has it to the driver's; None where they are the same.
@@ -94,32 +95,42 @@ async def set_alike_where(
     key: Column[str],
     keys: Sequence[str],
     values: _Row,
-    where: Mapping[str, Sequence[str]],
+    where: Mapping[str, Sequence[Any]],
+    *,
+    later: Mapping[str, datetime] = MappingProxyType({}),
 ) -> None:
-    """As `set_alike`, of rows that must be as they should be: column -> what it may be.
+    """As `set_alike`, of rows that must be as they should be: column -> what it may be, or what it must be later than.
 
-    When one of them is not, the transaction ends in a PoisonError, at its COMMIT at the latest.
+    When one of them is not, the transaction ends in a ConflictError, at its COMMIT at the latest.
     """
-    statement, parameters = _set_alike(connection.dialect, key, keys, values, where)
-    driver, count = driver_of(connection), len(set(keys))
-    if driver is not None:
-        # In one packet: between the two nothing else may count rows.
-        driver.later(statement % tuple(map(driver.escape, parameters)))
-        await _later(connection, driver, _ALL_MET % count)
-        return
-    await connection.exec_driver_sql(statement, parameters)
-    if await connection.scalar(_CHANGES) != count:
-        raise PoisonError(NOT_AS_THEY_SHOULD_BE)
+    dialect = connection.dialect
+    statement, parameters = _set_alike(dialect, key, keys, values, where)
+    statement += "".join(f" AND {name} > {_MARKS[dialect.paramstyle]}" for name in later)
+    than = (_converted(key.table.c[name], dialect, at) for name, at in later.items())
+    await _send_met(connection, statement, (*parameters, *than), count=len(set(keys)))
 
 
 async def add_alike(
-    connection: AsyncConnection, key: Column[str], keys: Sequence[str], more: Mapping[str, int], values: _Row
+    connection: AsyncConnection,
+    key: Column[str],
+    keys: Sequence[str],
+    more: Mapping[str, int],
+    values: _Row,
+    *,
+    where: str = "",
 ) -> None:
-    """One UPDATE of many rows: adds as much to the columns `more`, and sets the same values."""
+    """One UPDATE of many rows: adds as much to the columns `more`, and sets the same values.
+
+    With `where`, SQL of our own, rows must be so. When one is not, it ends as `set_alike_where`.
+    """
     dialect, mark = connection.dialect, _MARKS[connection.dialect.paramstyle]
     added = [f"{name} = {name} + {mark}" for name in more]
     statement, parameters = _set_alike(dialect, key, keys, values, {}, first=added)
-    await _send(connection, statement, (*more.values(), *parameters))
+    parameters = (*more.values(), *parameters)
+    if where:
+        await _send_met(connection, f"{statement} AND {where}", parameters, count=len(set(keys)))
+    else:
+        await _send(connection, statement, parameters)
 
 
 async def delete_rows(connection: AsyncConnection, key: Sequence[Column[Any]], keys: Sequence[Sequence[Any]]) -> None:
@@ -142,6 +153,19 @@ async def _send(connection: AsyncConnection, statement: str, parameters: tuple[A
         await _later(connection, driver, statement % tuple(map(driver.escape, parameters)))
 
 
+async def _send_met(connection: AsyncConnection, statement: str, parameters: tuple[Any, ...], *, count: int) -> None:
+    """Send an UPDATE that must meet so many rows."""
+    driver = driver_of(connection)
+    if driver is not None:
+        # In one packet: between the two nothing else may count rows.
+        driver.later(statement % tuple(map(driver.escape, parameters)))
+        await _later(connection, driver, _ALL_MET % count)
+        return
+    await connection.exec_driver_sql(statement, parameters)
+    if await connection.scalar(_CHANGES) != count:
+        raise ConflictError(NOT_AS_THEY_SHOULD_BE)
+
+
 async def _later(connection: AsyncConnection, driver: MySqlConnection, statement: str) -> None:
     driver.later(statement)
     if driver.waiting_bytes > PACKET_BYTES:
@@ -153,7 +177,7 @@ def _set_alike(
     key: Column[str],
     keys: Sequence[str],
     values: _Row,
-    where: Mapping[str, Sequence[str]],
+    where: Mapping[str, Sequence[Any]],
     *,
     first: Sequence[str] = (),
 ) -> tuple[str, tuple[Any, ...]]:

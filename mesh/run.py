@@ -65,6 +65,8 @@ class GrpcHost:
             options=[
                 # A second process on the same port is a mistake, not load balancing.
                 ("grpc.so_reuseport", 0),
+                # As for the channels to it.
+                ("grpc.http2.bdp_probe", 0),
                 ("grpc.max_receive_message_length", 16 << 20),
                 # As much as the gateway lets in; past 8 KiB gRPC's default refuses some with words of its own.
                 ("grpc.max_metadata_size", 64 << 10),

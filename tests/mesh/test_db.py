@@ -55,6 +55,37 @@ async def test_a_body_that_raises_leaves_nothing_and_its_error_comes_through(dat
     assert await amounts(database, items) == {}
 
 
+async def test_a_belief_that_holds_is_enough(database: Database, items: Table) -> None:
+    looked: list[str] = []
+
+    async def look(_: AsyncConnection) -> str:
+        looked.append("looked")
+        return "looked"
+
+    async def believe(connection: AsyncConnection) -> str:
+        await insert_rows(connection, items, [{"id": "a", "amount": 1}])
+        return "believed"
+
+    assert await database.transact("put", look, believing=believe) == "believed"
+    assert looked == []
+    assert await amounts(database, items) == {"a": 1}
+
+
+async def test_where_a_key_is_taken_against_belief_it_is_looked(database: Database, items: Table) -> None:
+    await put(database, items, {"id": "a", "amount": 1})
+
+    async def look(connection: AsyncConnection) -> str:
+        await insert_rows(connection, items, [{"id": "c", "amount": 3}])
+        return "looked"
+
+    async def believe(connection: AsyncConnection) -> str:
+        await insert_rows(connection, items, [{"id": "b", "amount": 2}, {"id": "a", "amount": 2}])
+        return "believed"
+
+    assert await database.transact("put", look, believing=believe) == "looked"
+    assert await amounts(database, items) == {"a": 1, "c": 3}
+
+
 async def test_a_cancelled_caller_leaves_the_transaction_to_finish(database: Database, items: Table) -> None:
     entered, let = asyncio.Event(), asyncio.Event()
 

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import Table, select
 
 from mesh.db import Connection, Database
-from mesh.errors import PoisonError
+from mesh.errors import ConflictError, PoisonError
 from mesh.mysql import PACKET_BYTES
 from mesh.rows import (
     add_alike,
@@ -124,6 +124,43 @@ async def test_set_alike_where_changes_nothing_if_one_is_not_what_it_may_be(
         await database.transact("set", body)
 
     assert await amounts(database, items) == {"a": 1, "b": 1, "c": 1}
+
+
+@pytest.mark.parametrize(("since", "holds"), [(timedelta(microseconds=1), True), (timedelta(), False)])
+async def test_set_alike_where_may_ask_for_a_later_time(
+    database: Database, items: Table, since: timedelta, *, holds: bool
+) -> None:
+    noon = datetime(2026, 2, 3, 12, tzinfo=UTC)
+    rows = [row("a", 1, "open", noon + timedelta(hours=1)), row("b", 1, "open", noon + since)]
+    await database.transact("first", lambda connection: insert_rows(connection, items, rows))
+
+    async def body(connection: Connection) -> None:
+        where = {"note": ["open"]}
+        await set_alike_where(connection, items.c.id, ["a", "b"], {"amount": 2}, where, later={"at": noon})
+
+    if holds:
+        await database.transact("set", body)
+    else:
+        with pytest.raises(ConflictError):
+            await database.transact("set", body)
+    assert await amounts(database, items) == dict.fromkeys(("a", "b"), 2 if holds else 1)
+
+
+@pytest.mark.parametrize("more", [1, -1, -2])
+async def test_add_alike_may_say_what_rows_have_to_be(database: Database, items: Table, more: int) -> None:
+    await fill(database, items)
+
+    async def body(connection: Connection) -> None:
+        where = f"amount + {more} >= 0"
+        await add_alike(connection, items.c.id, ["a", "c"], {"amount": more}, {"note": "new"}, where=where)
+
+    if more >= -1:
+        await database.transact("add", body)
+        assert await amounts(database, items) == {"a": 1 + more, "b": 1, "c": 1 + more}
+    else:
+        with pytest.raises(ConflictError):
+            await database.transact("add", body)
+        assert await amounts(database, items) == {"a": 1, "b": 1, "c": 1}
 
 
 @pytest.mark.parametrize("size", [100, *range(PACKET_BYTES - 200, PACKET_BYTES + 20, 20)])

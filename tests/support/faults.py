@@ -114,3 +114,26 @@ def refused_data(dialect: str) -> Exception:
         return sqlite3.IntegrityError("refused, as injected")
     error: Exception = pymysql.err.DataError(1406, "Data too long, as injected")
     return error
+
+
+class Watched:
+    """What is sent to a database from now on, and in how many transactions."""
+
+    def __init__(self, database: Database) -> None:
+        self.statements: list[str] = []
+        self._faults = Faults()
+        self._faults.attach(database)
+        self._faults.always(Exception("never raised"), self._note)
+
+    @property
+    def transactions(self) -> int:
+        """How many were begun."""
+        return self._faults.transactions
+
+    def read(self, table: str) -> bool:
+        """Whether rows of the table were read."""
+        return any(f"FROM {table} " in statement for statement in self.statements if "SELECT" in statement)
+
+    def _note(self, statement: str, _: Any) -> bool:
+        self.statements.append(" ".join(statement.split()) + " ")
+        return False
