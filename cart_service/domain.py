@@ -129,7 +129,7 @@ class Books:
         return Books(dict(self.carts), dict(self.additions), dict(self.settlements))
 
 
-def decide(before: Books, commands: Sequence[Command], *, at: datetime) -> tuple[Books, list[Outcome]]:
+def decide(before: Books, commands: Sequence[Command], *, at: datetime | None) -> tuple[Books, list[Outcome]]:
     """Apply the commands in their order; answer the books afterwards and each command's cart or Failure.
 
     A command that fails or changes nothing leaves its cart as it was; every other counts the version up by one.
@@ -138,7 +138,7 @@ def decide(before: Books, commands: Sequence[Command], *, at: datetime) -> tuple
     return after, [_outcome(after, command, at) for command in commands]
 
 
-def apply(cart: Cart, command: Command, *, at: datetime) -> Cart:
+def apply(cart: Cart, command: Command, *, at: datetime | None) -> Cart:
     """The cart after the command: the same one if nothing changes. Keys and who may write are `decide`'s business.
 
     A customer's first write to a guest's cart binds it, which is a change of its own. Raises Failure NOT_FOUND
@@ -166,7 +166,7 @@ def _lines_after(cart: Cart, command: Command) -> Mapping[str, Line]:
             return _less(cart, bought)
 
 
-def _outcome(books: Books, command: Command, at: datetime) -> Outcome:
+def _outcome(books: Books, command: Command, at: datetime | None) -> Outcome:
     cart = books.carts.get(command.cart_id, Cart(command.cart_id))
     try:
         if _has_had_effect(books, cart, command):

@@ -1,6 +1,7 @@
 """What can be done with carts: one method per RPC. Writes of many callers share a transaction.
 
-Carts are never cached: a read comes from the database, so whatever was acknowledged by one replica is seen by all.
+Carts are never cached: a read comes from the database, so whatever was acknowledged by one replica is seen by all. What
+an order saw of its cart is believed once, when it is settled, and the database is asked whether it is so.
 """
 
 import asyncio
@@ -25,6 +26,7 @@ from cart_service.domain import (
 )
 from cart_service.prices import PricedCart, Product
 from mesh.batch import GATHER_S, Batcher
+from mesh.cache import Memory
 from mesh.caller import Caller
 from mesh.channel import current_deadline
 from mesh.clock import Clock
@@ -33,6 +35,9 @@ from mesh.errors import Failure
 from mesh.validate import Violations
 
 MAX_BATCH = 1000
+# Most carts that orders look at are settled soon after.
+_SEEN_TTL_S = 60.0
+_SEEN_AT_MOST = 10_000
 # Keys against repetition are kept so long at least, whatever becomes of their carts. Why: docs/adr/0008.
 KEYS_KEPT = timedelta(days=30)
 
@@ -44,6 +49,8 @@ class CartService:
         self._database = database
         self._catalogue = catalogue
         self._clock = clock
+        # As an order saw them: belief, not knowledge.
+        self._seen: Memory[Cart] = Memory(max_entries=_SEEN_AT_MOST, clock=clock)
         self._reads: Batcher[str, Cart] = Batcher("cart reads", self._read, gather_s=GATHER_S)
         self._writes: Batcher[Command, Cart] = Batcher("cart writes", self._write, gather_s=GATHER_S)
 
@@ -97,6 +104,7 @@ class CartService:
         _check_views(views)
         read = partial(store.read, cart_ids=[view.cart_id for view in views])
         carts = await self._database.transact("view carts", read, read_only=True)
+        self._seen.set_many(carts, ttl_s=_SEEN_TTL_S)
         return [view.of(carts) for view in views]
 
     async def batch_settle_carts(self, settlements: Sequence[Settle]) -> list[Cart]:
@@ -133,11 +141,29 @@ class CartService:
         return PricedCart(cart, products | await self._catalogue.products(cart.lines.keys() - products.keys()))
 
     async def _read(self, cart_ids: Sequence[str]) -> list[Cart]:
-        carts = await self._database.transact("read carts", partial(store.read, cart_ids=cart_ids), read_only=True)
+        carts = await self._database.transact(
+            "read carts", partial(store.read, cart_ids=cart_ids), read_only=True, own_task=False
+        )
         return [carts.get(cart_id, Cart(cart_id)) for cart_id in cart_ids]
 
     async def _write(self, commands: Sequence[Command]) -> Sequence[Cart | Failure]:
-        return await self._database.transact("write carts", partial(store.write, commands=commands))
+        settling = [command for command in commands if isinstance(command, Settle)]
+        seen = self._seen.get_many(command.cart_id for command in settling)
+        # What was seen holds for one change.
+        self._seen.delete_many(seen)
+        is_belief = len(settling) == len(commands) and _take_something(settling, seen)
+        return await self._database.transact(
+            "write carts",
+            partial(store.write, commands=commands),
+            believing=partial(store.settle_seen, settling=settling, seen=seen) if is_belief else None,
+            own_task=False,
+        )
+
+
+def _take_something(settling: Sequence[Settle], seen: Mapping[str, Cart]) -> bool:
+    """Whether all carts were seen, and each loses something to a settlement of its own."""
+    carts_differ = len(seen) == len(settling)
+    return carts_differ and all(not seen[one.cart_id].lines.keys().isdisjoint(one.bought) for one in settling)
 
 
 def _check(cart_id: str, *, sku: str | None = None, quantity: int | None = None, request_id: str | None = None) -> None:

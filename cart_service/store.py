@@ -1,6 +1,7 @@
 """The SQL of carts: set-oriented functions of a connection that never commit."""
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,8 +12,9 @@ from cart_service.domain import AddItem, Books, Cart, Command, Line, Outcome, Se
 from cart_service.tables import cart_items, cart_requests, carts, settlements
 from mesh.db import BY_PRIMARY_KEY, NOW, now, now_of
 from mesh.moment import fix_moment
+from mesh.mysql import FromMoment
 from mesh.query import Query, read_together
-from mesh.rows import delete_rows, insert_if_absent, insert_rows, upsert
+from mesh.rows import delete_rows, insert_if_absent, insert_rows, set_alike_where, upsert
 
 _CART_AND_LINES = Query(
     select(
@@ -73,6 +75,28 @@ async def write(connection: AsyncConnection, commands: Sequence[Command]) -> lis
     return outcomes
 
 
+async def settle_seen(connection: AsyncConnection, settling: Sequence[Settle], seen: Mapping[str, Cart]) -> list[Cart]:
+    """As `write`, of carts that are believed to be as they were seen, each of which loses something.
+
+    When one has changed since, or its order was settled before, the transaction ends in a ConflictError, at its COMMIT
+    at the latest.
+    """
+    at = await fix_moment(connection)
+    # The time is known to the database alone, and told to nobody here.
+    before = Books(dict(seen), {}, {})
+    after, _ = decide(before, settling, at=None)
+    changes = _changes(before, after)
+    alike: dict[int, list[str]] = defaultdict(list)
+    for earlier, cart in changes:
+        alike[earlier.version].append(cart.cart_id)
+    for version, cart_ids in sorted(alike.items()):
+        values = {"version": version + 1, "update_time": at.plus()}
+        await set_alike_where(connection, carts.c.cart_id, cart_ids, values, {"version": [version]})
+    await _save_lines(connection, changes)
+    await insert_rows(connection, settlements, _settled_rows(before, after, at.plus()))
+    return [after.carts[command.cart_id] for command in settling]
+
+
 async def delete_expired(connection: AsyncConnection, *, ttl: timedelta, keys_ttl: timedelta, at_most: int) -> int:
     """Delete carts that nobody changed for `ttl`, and keys older than `keys_ttl`, at most that many of each.
 
@@ -127,11 +151,7 @@ async def _additions(connection: AsyncConnection, keys: set[tuple[str, str]]) ->
 
 
 async def _save_carts(connection: AsyncConnection, before: Books, after: Books, at: datetime) -> None:
-    changes = [
-        (before.carts.get(cart_id, Cart(cart_id)), cart)
-        for cart_id, cart in after.carts.items()
-        if before.carts.get(cart_id) is not cart
-    ]
+    changes = _changes(before, after)
     heads = [
         {
             "cart_id": cart.cart_id,
@@ -142,6 +162,20 @@ async def _save_carts(connection: AsyncConnection, before: Books, after: Books, 
         }
         for _, cart in changes
     ]
+    await upsert(connection, carts, heads, changing=("customer_id", "version", "update_time"))
+    await _save_lines(connection, changes)
+
+
+def _changes(before: Books, after: Books) -> list[tuple[Cart, Cart]]:
+    """Each cart that has changed, as it was and as it is."""
+    return [
+        (before.carts.get(cart_id, Cart(cart_id)), cart)
+        for cart_id, cart in after.carts.items()
+        if before.carts.get(cart_id) is not cart
+    ]
+
+
+async def _save_lines(connection: AsyncConnection, changes: Sequence[tuple[Cart, Cart]]) -> None:
     gone = [(cart.cart_id, sku) for earlier, cart in changes for sku in earlier.lines if sku not in cart.lines]
     lines = [
         {"cart_id": cart.cart_id, "sku": line.sku, "quantity": line.quantity, "position": line.position}
@@ -149,7 +183,6 @@ async def _save_carts(connection: AsyncConnection, before: Books, after: Books, 
         for line in cart.lines.values()
         if earlier.lines.get(line.sku) != line
     ]
-    await upsert(connection, carts, heads, changing=("customer_id", "version", "update_time"))
     await delete_rows(connection, [cart_items.c.cart_id, cart_items.c.sku], gone)
     await upsert(connection, cart_items, lines, changing=("quantity", "position"))
 
@@ -160,14 +193,17 @@ async def _save_keys(connection: AsyncConnection, before: Books, after: Books, a
         for (cart_id, key), (sku, quantity) in after.additions.items()
         if (cart_id, key) not in before.additions
     ]
-    settled = [
+    await insert_rows(connection, cart_requests, added)
+    # No lock keeps two writers apart who settle a cart that is not there; either's row will do.
+    await insert_if_absent(connection, settlements, _settled_rows(before, after, at))
+
+
+def _settled_rows(before: Books, after: Books, at: datetime | FromMoment) -> list[dict[str, Any]]:
+    return [
         {"order_id": order_id, "cart_id": cart_id, "create_time": at}
         for order_id, cart_id in sorted(after.settlements.items())
         if order_id not in before.settlements
     ]
-    await insert_rows(connection, cart_requests, added)
-    # No lock keeps two writers apart who settle a cart that is not there; either's row will do.
-    await insert_if_absent(connection, settlements, settled)
 
 
 async def _expired_carts(connection: AsyncConnection, before: datetime, at_most: int) -> list[str]:

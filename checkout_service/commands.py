@@ -150,7 +150,12 @@ class Commands:
         if held_until is not None and held_until - at > self._payment_timeout:
             return None
         ttl_s = int(self._hold_for.total_seconds())
-        await self._inventory.extend(course.order.order_id, epoch=course.saga.epoch, ttl_s=ttl_s)
+        try:
+            await self._inventory.extend(course.order.order_id, epoch=course.saga.epoch, ttl_s=ttl_s)
+        except Failure as failure:
+            # Sold already, by a run that was not recorded: what is sold does not expire.
+            if failure.reason != "RESERVATION_COMMITTED":
+                raise
         return self._hold_for
 
 

@@ -28,7 +28,7 @@ from checkout_service.waiters import Waiters
 from mesh.batch import Batcher
 from mesh.clock import Clock
 from mesh.db import Connection, Database
-from mesh.errors import Failure, Kind, PoisonError, unavailable
+from mesh.errors import Failure, Kind, unavailable
 
 ACTOR = "checkout"
 _RECOVER_EVERY_S = 0.5
@@ -64,7 +64,7 @@ class _Stride:
     # When it is slow enough to be recorded on the way, in monotonic time.
     slow_at: float = math.inf
     reports: list[Report] = field(default_factory=list)
-    # Records the first of the reports, because the command behind them takes long.
+    # Records the first of the reports while the command behind them runs.
     recording: asyncio.Task[None] | None = None
 
 
@@ -105,6 +105,10 @@ class Engine:
     def owner(self) -> str:
         """The name under which this process owns sagas."""
         return self._lease.owner
+
+    def now(self) -> datetime:
+        """The database's time, as the lease last saw it: a little late, never early. For whoever is ready."""
+        return self._lease.now()
 
     async def until_ready(self) -> None:
         """Wait, not for ever, until new sagas may be begun here: only who holds the lease may. Raises UNAVAILABLE."""
@@ -241,6 +245,8 @@ class Engine:
             stride.ahead = advance(stride.ahead, report, at=self._lease.now(), by=ACTOR, patience=self._patience)
             if stride.ahead.saga.state is not step.state:
                 break
+            if step.meanwhile:
+                self._begin_recording(stride)
         stride.slow_at = math.inf
         await self._record(stride)
 
@@ -254,8 +260,11 @@ class Engine:
         at = self._clock.monotonic()
         for stride in self._strides.values():
             if stride.slow_at <= at and stride.reports and stride.recording is None:
-                stride.recording = asyncio.create_task(self._record(stride), name="record a slow stride")
-                stride.recording.add_done_callback(_seen)
+                self._begin_recording(stride)
+
+    def _begin_recording(self, stride: _Stride) -> None:
+        stride.recording = asyncio.create_task(self._record(stride), name="record on the way")
+        stride.recording.add_done_callback(_seen)
 
     async def _recorded(self, stride: _Stride) -> None:
         """Wait for what is being recorded of the stride, if anything is."""
@@ -312,17 +321,16 @@ class Engine:
         # Most go straight on and stand as they are known here. What people had a hand in is put in the order in which
         # the database saw it.
         straight = all(_goes_straight(item.course) for item in reported)
-        looks = not straight
 
-        async def body(connection: Connection) -> list[Course | Failure]:
-            nonlocal at, looks
-            if not looks:
-                at = max(self._lease.now(), *(item.course.order.update_time for item in reported))
-                # A repetition may have come about already, so it looks first.
-                looks = True
-                ways = [self._way(item.course, item.reports, at) for item in reported]
-                await saga_store.apply_believed(connection, _moves(ways), self._encode)
-                return [way if isinstance(way, Failure) else way.after for way in ways]
+        async def believing(connection: Connection) -> list[Course | Failure]:
+            nonlocal at
+            at = max(self._lease.now(), *(item.course.order.update_time for item in reported))
+            ways = [self._way(item.course, item.reports, at) for item in reported]
+            await saga_store.apply_believed(connection, _moves(ways), self._encode)
+            return [way if isinstance(way, Failure) else way.after for way in ways]
+
+        async def looking(connection: Connection) -> list[Course | Failure]:
+            nonlocal at
             standing, now = await saga_store.lock_sagas(connection, [item.course.saga.saga_id for item in reported])
             at = at or now
             wished = [_wished(item.course, standing) for item in reported]
@@ -330,16 +338,9 @@ class Engine:
             refused = iter(await saga_store.apply_moves(connection, standing, _moves(ways), self._encode))
             return [way if isinstance(way, Failure) else (next(refused) or way.after) for way in ways]
 
-        async def record() -> list[Course | Failure]:
-            return await self._database.transact("saga_steps", body)
-
-        try:
-            recorded = await record()
-        except PoisonError:
-            if not straight:
-                raise
-            # Somebody wishes one undone, or has taken it over.
-            recorded = await record()
+        recorded = await self._database.transact(
+            "saga_steps", looking, believing=believing if straight else None, own_task=False
+        )
         if any(isinstance(course, Course) and course.order.state in ANNOUNCED for course in recorded):
             self._announce()
         return recorded

@@ -12,6 +12,7 @@ from checkout_service import lease_store
 from mesh.clock import Clock
 from mesh.db import Database
 from mesh.errors import Failure, unavailable
+from mesh.moment import SeenClock
 
 LASTS = timedelta(seconds=2)
 RENEW_EVERY_S = 0.5
@@ -26,21 +27,22 @@ class Lease:
         self.owner = clock.uuid7()
         self._database = database
         self._clock = clock
-        # The database's time at the last renewal, and the monotonic times just before it was asked for and behind.
-        self._seen: tuple[datetime, float, float] | None = None
+        # The monotonic time just before the last renewal was asked for, and the database's time that it told.
+        self._renewed_at: float | None = None
+        self._seen = SeenClock(clock)
         self._held = asyncio.Event()
         self._renewal: asyncio.Future[datetime] | None = None
 
     def is_held(self) -> bool:
         """Whether the lease surely has not ended yet."""
-        return self._seen is not None and self._clock.monotonic() < self._seen[1] + LASTS.total_seconds()
+        return self._renewed_at is not None and self._clock.monotonic() < self._renewed_at + LASTS.total_seconds()
 
     def now(self) -> datetime:
         """About the database's time, a little late but never early. Raises UNAVAILABLE before it was ever seen."""
-        if self._seen is None:
+        at = self._seen.now()
+        if at is None:
             raise unavailable("COORDINATOR_STARTING", "Checkout is starting.")
-        at, _, answered = self._seen
-        return at + timedelta(seconds=self._clock.monotonic() - answered)
+        return at
 
     async def until_held(self) -> None:
         """Wait until the lease is held, so that what starts now starts within it."""
@@ -57,12 +59,13 @@ class Lease:
             )
         )
         at = await asyncio.shield(self._renewal)
-        self._seen = (at, asked, self._clock.monotonic())
+        self._seen.see(at)
+        self._renewed_at = asked
         self._held.set()
 
     async def end(self) -> None:
         """Give the lease up, so that others need not wait for its end."""
-        self._seen = None
+        self._renewed_at = None
         if self._renewal is not None:
             # One that is still under way would bring the lease back behind its end.
             await asyncio.wait([self._renewal])

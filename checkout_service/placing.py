@@ -4,7 +4,7 @@ In it each order gets its key (once for ever), its cart's claim (one order under
 leaves nothing behind, not even the key.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -40,28 +40,49 @@ class CartOutdated:
 Placed = Course | KeyTaken | CartOutdated
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """Who begins the orders, when (about now, by the database's clock), and how long their customers have to pay."""
+
+    owner: str
+    at: datetime
+    time_to_pay: timedelta
+
+
 async def place_orders(
-    database: Database, wishes: Sequence[NewOrder], *, owner: str, time_to_pay: timedelta
+    database: Database, wishes: Sequence[NewOrder], *, claimed: Collection[str], terms: Terms
 ) -> list[Placed | Failure]:
-    """Write the orders; each answers for itself: a Course that stands, or why there is none. Idempotent by order_id."""
+    """Write the orders; each answers for itself: a Course that stands, or why there is none. Idempotent by order_id.
+
+    `claimed` are the carts that have a claim already, if only a free one. Orders of other carts, under keys that nobody
+    has used, are most: they are written without another look.
+    """
     if not wishes:
         return []
     at: datetime | None = None
 
-    async def body(connection: Connection) -> list[Placed | Failure]:
+    async def believing(connection: Connection) -> list[Placed | Failure]:
+        nonlocal at
+        at = terms.at
+        courses = [_received(wish, terms, at=at) for wish in wishes]
+        claims = [Claim(wish.request.cart_id, wish.order_id, 0) for wish in wishes]
+        await store.take_new_keys(connection, _keys(wishes), claims, at)
+        await store.insert_orders(connection, [(course.order, course.saga) for course in courses])
+        return list(courses)
+
+    async def looking(connection: Connection) -> list[Placed | Failure]:
         nonlocal at
         repeated = at is not None
         # A repetition after a lost COMMIT must come to the same rows, so the time is taken once.
         moment = Moment(at) if at else await fix_moment(connection)
         first = {wish.request.key: wish for wish in reversed(wishes)}
-        keys = {key: (wish.order_id, wish.request.fingerprint) for key, wish in first.items()}
         cart_ids = [wish.request.cart_id for wish in wishes]
-        standing, claims, at = await store.take_keys(connection, keys, cart_ids, moment)
+        standing, claims, at = await store.take_keys(connection, _keys(first.values()), cart_ids, moment)
         ours = [wish for wish in wishes if standing[wish.request.key] == wish.order_id]
         # What a lost COMMIT did write may have moved on since, and even ended: it is not judged again.
         written = await _written(connection, ours) if repeated else {}
         fresh = [wish for wish in ours if wish.order_id not in written]
-        results = _judge(fresh, claims, at=at, owner=owner, time_to_pay=time_to_pay)
+        results = _judge(fresh, claims, terms, at=at)
         refused = [wish.request.key for wish in fresh if not isinstance(results[wish.order_id], Course)]
         await store.give_keys_back(connection, refused)
         courses = [course for course in results.values() if isinstance(course, Course)]
@@ -70,7 +91,18 @@ async def place_orders(
         await store.insert_orders(connection, [(course.order, course.saga) for course in courses])
         return [_own_or_shared(wish, first[wish.request.key], {**results, **written}) for wish in wishes]
 
-    return await database.transact("place_orders", body)
+    is_new = _look_new(wishes, claimed)
+    return await database.transact("place_orders", looking, believing=believing if is_new else None, own_task=False)
+
+
+def _look_new(wishes: Sequence[NewOrder], claimed: Collection[str]) -> bool:
+    keys, carts = {wish.request.key for wish in wishes}, {wish.request.cart_id for wish in wishes}
+    return len(keys) == len(carts) == len(wishes) and carts.isdisjoint(claimed)
+
+
+def _keys(wishes: Iterable[NewOrder]) -> dict[str, tuple[str, str]]:
+    """What stands under each key from now on: the order and what was asked."""
+    return {wish.request.key: (wish.order_id, wish.request.fingerprint) for wish in wishes}
 
 
 async def _written(connection: Connection, wishes: Sequence[NewOrder]) -> dict[str, Course]:
@@ -80,7 +112,7 @@ async def _written(connection: Connection, wishes: Sequence[NewOrder]) -> dict[s
 
 
 def _judge(
-    wishes: Sequence[NewOrder], claims: Mapping[str, Claim], *, at: datetime, owner: str, time_to_pay: timedelta
+    wishes: Sequence[NewOrder], claims: Mapping[str, Claim], terms: Terms, *, at: datetime
 ) -> dict[str, Placed | Failure]:
     """What becomes of each wish whose key is its own, in the order of arrival, by order_id."""
     results: dict[str, Placed | Failure] = {}
@@ -93,7 +125,7 @@ def _judge(
             results[wish.order_id] = CartOutdated()
         else:
             holder[cart_id] = wish.order_id
-            results[wish.order_id] = _received(wish, at=at, owner=owner, time_to_pay=time_to_pay)
+            results[wish.order_id] = _received(wish, terms, at=at)
     return results
 
 
@@ -110,7 +142,7 @@ def _in_progress(order_id: str) -> Failure:
     return Failure(Kind.ABORTED, "CHECKOUT_IN_PROGRESS", message, metadata={"order_id": order_id})
 
 
-def _received(wish: NewOrder, *, at: datetime, owner: str, time_to_pay: timedelta) -> Course:
+def _received(wish: NewOrder, terms: Terms, *, at: datetime) -> Course:
     request = wish.request
     actor = request.caller_id or GUEST
     order = Order(
@@ -140,8 +172,8 @@ def _received(wish: NewOrder, *, at: datetime, owner: str, time_to_pay: timedelt
         saga_id=wish.order_id,
         state=SagaState.RESERVING,
         epoch=1,
-        owner=owner,
-        deadline=at + time_to_pay,
+        owner=terms.owner,
+        deadline=at + terms.time_to_pay,
         payment_token=request.payment_token,
         create_time=at,
         update_time=at,

@@ -92,7 +92,8 @@ class Step:
     A step with `fails_as` fixes the undone end; the undoing that follows reaches it with the state UNDONE. An empty
     reason in it stands for the wish's. With `again` the same thing is tried once more, so its tries count on. A step
     that `parks` hands the saga to the operator, for the reason given. One that `goes_on` is recorded together with the
-    step behind it: after a crash in between the same commands are run again, and find what they did.
+    step behind it: after a crash in between the same commands are run again, and find what they did. With `meanwhile`
+    it is recorded while the command behind it runs, and nothing follows that before it is.
     """
 
     state: SagaState
@@ -101,6 +102,7 @@ class Step:
     again: bool = False
     parks: str = ""
     goes_on: bool = False
+    meanwhile: bool = False
 
 
 # Owns the sagas that are parked.
@@ -124,7 +126,8 @@ def _again(state: SagaState) -> Mapping[Outcome, Step]:
 
 
 _AUTHORIZATION_KNOWN = {
-    _O.AUTHORIZED: Step(_S.COMMITTING, order=OrderState.AUTHORIZED),
+    # Until this is recorded the order may be called off: then what was sold comes back, and nothing is captured.
+    _O.AUTHORIZED: Step(_S.COMMITTING, order=OrderState.AUTHORIZED, goes_on=True, meanwhile=True),
     # A provider that took the money at once; capturing it again is harmless.
     _O.CAPTURED: Step(_S.COMMITTING, order=OrderState.AUTHORIZED),
     _O.DECLINED: Step(_S.RELEASING, fails_as=_DECLINED),
@@ -218,7 +221,7 @@ RESTING = frozenset({_S.DONE, _S.UNDONE})
 UNDOING = frozenset({_S.VOIDING, _S.RELEASING, _S.RETURNING, _S.REFUNDING, _S.UNDONE})
 # Where giving up is possible: elsewhere a command is tried until its outcome is known.
 CAN_GIVE_UP = frozenset(state for state, row in TABLE.items() if _O.GAVE_UP in row)
-# Before the stock commit is sent: a wish to undo the order leads to CANCELLED.
+# Before the stock commit counts: a wish to undo the order leads to CANCELLED.
 BEFORE_COMMIT = frozenset(state for state, row in TABLE.items() if _O.CALLED_OFF in row) - RESTING
 # The money is ours, and due back.
 OWING = frozenset({_S.RETURNING, _S.REFUNDING})

@@ -109,7 +109,7 @@ async def lock_sagas(connection: AsyncConnection, saga_ids: Iterable[str]) -> tu
 async def apply_believed(connection: AsyncConnection, moves: Sequence[Move], encode: Encode) -> None:
     """Bring every move about without having looked whether its saga stands as believed, its wish included.
 
-    When one does not, the transaction ends in a PoisonError, at its COMMIT at the latest.
+    When one does not, the transaction ends in a ConflictError, at its COMMIT at the latest.
     """
     await _write(connection, moves, encode, believed=True)
 

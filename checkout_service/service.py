@@ -1,10 +1,11 @@
 """The use cases of checkout, one method per RPC. Each owns its transactions; none is open across a remote call."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-from checkout_service import inbox_store, pricing, store, webhooks, wishes
+from checkout_service import inbox_store, placing, pricing, store, webhooks, wishes
 from checkout_service.clients import CartClient, CatalogClient
 from checkout_service.domain import (
     ENDED,
@@ -21,7 +22,7 @@ from checkout_service.domain import (
 )
 from checkout_service.engine import Engine
 from checkout_service.log_store import LogEntry, LogKind
-from checkout_service.placing import CartOutdated, KeyTaken, NewOrder, Placed, place_orders
+from checkout_service.placing import CartOutdated, KeyTaken, NewOrder, Placed
 from checkout_service.saga import Course, Wish
 from checkout_service.store import Key
 from checkout_service.wishes import Desk
@@ -248,24 +249,29 @@ class CheckoutService:
         # Most are new, so their carts are read while their keys are.
         readings = [asyncio.create_task(self._new_order(request), name="read a cart") for request in requests]
         try:
-            keys = await self._read_keys([request.key for request in requests])
+            look = partial(
+                store.read_keys_and_claimed,
+                key_ids=[request.key for request in requests],
+                cart_ids=[request.cart_id for request in requests],
+            )
+            found, claimed = await self._database.transact("look_before_placing", look, read_only=True, own_task=False)
+            keys = [found.get(request.key) for request in requests]
             fresh = [reading for reading, key in zip(readings, keys, strict=True) if key is None]
-            placed = iter(await self._place_fresh(await asyncio.gather(*fresh)))
+            placed = iter(await self._place_fresh(await asyncio.gather(*fresh), claimed))
         finally:
             for reading in readings:
                 reading.cancel()
         return [next(placed) if key is None else key for key in keys]
 
-    async def _place_fresh(self, wishes: Sequence[NewOrder | Failure]) -> list[Placed | Failure]:
+    async def _place_fresh(
+        self, wishes: Sequence[NewOrder | Failure], claimed: Collection[str]
+    ) -> list[Placed | Failure]:
         orders = [wish for wish in wishes if isinstance(wish, NewOrder)]
         if not orders:
             return [wish for wish in wishes if isinstance(wish, Failure)]
         await self._engine.until_ready()
-        placed = iter(
-            await place_orders(
-                self._database, orders, owner=self._engine.owner, time_to_pay=self._desk.patience.payment
-            )
-        )
+        terms = placing.Terms(owner=self._engine.owner, at=self._engine.now(), time_to_pay=self._desk.patience.payment)
+        placed = iter(await placing.place_orders(self._database, orders, claimed=claimed, terms=terms))
         results = [next(placed) if isinstance(wish, NewOrder) else wish for wish in wishes]
         self._engine.set_out([course for course in results if isinstance(course, Course)])
         return results
@@ -280,7 +286,7 @@ class CheckoutService:
 
     async def _read_keys(self, key_ids: Sequence[str]) -> list[Key | Failure | None]:
         found = await self._database.transact(
-            "read_keys", lambda connection: store.read_keys(connection, key_ids), read_only=True
+            "read_keys", lambda connection: store.read_keys(connection, key_ids), read_only=True, own_task=False
         )
         return [found.get(key_id) for key_id in key_ids]
 

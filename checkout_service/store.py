@@ -24,8 +24,9 @@ from checkout_service.saga import Saga
 from checkout_service.tables import answers, cart_claims, invoices, order_events, order_keys, order_lines, orders, sagas
 from mesh.db import BY_PRIMARY_KEY
 from mesh.moment import Moment
+from mesh.mysql import FromMoment
 from mesh.query import Query, read_together
-from mesh.rows import insert_if_absent, upsert
+from mesh.rows import insert_if_absent, insert_rows, upsert
 
 _ORDERS = select(orders, invoices.c.invoice_number).select_from(
     orders.outerjoin(invoices, invoices.c.order_id == orders.c.order_id)
@@ -41,6 +42,7 @@ _STANDING_KEYS = Query(
         order_keys.c.key_id.in_(bindparam("key_ids", expanding=True))
     )
 )
+_CLAIMED = Query(select(cart_claims.c.cart_id).where(cart_claims.c.cart_id.in_(bindparam("cart_ids", expanding=True))))
 _LOCKED_CLAIMS = Query(
     select(cart_claims.c.cart_id, cart_claims.c.order_id, cart_claims.c.ordered_version)
     .where(cart_claims.c.cart_id.in_(bindparam("cart_ids", expanding=True)))
@@ -77,7 +79,22 @@ class Claim:
 
 async def read_keys(connection: AsyncConnection, key_ids: Sequence[str]) -> dict[str, Key]:
     """The keys that are in use, by id."""
-    rows = await _KEYS.rows(connection, key_ids=sorted(set(key_ids)))
+    return _keys(await _KEYS.rows(connection, key_ids=sorted(set(key_ids))))
+
+
+async def read_keys_and_claimed(
+    connection: AsyncConnection, key_ids: Sequence[str], cart_ids: Sequence[str]
+) -> tuple[dict[str, Key], set[str]]:
+    """The keys that are in use, by id, and those of the carts that have a claim, if only a free one. Locks nothing."""
+    keys, claimed = await read_together(
+        connection,
+        _KEYS.asked(key_ids=sorted(set(key_ids))),
+        _CLAIMED.asked(cart_ids=sorted(set(cart_ids))),
+    )
+    return _keys(keys), {row.cart_id for row in claimed}
+
+
+def _keys(rows: Sequence[Any]) -> dict[str, Key]:
     return {row.key_id: Key(row.key_id, row.order_id, row.fingerprint, row.answer) for row in rows}
 
 
@@ -90,16 +107,9 @@ async def take_keys(
     the order of their ids, keys before claims.
     """
     at = moment.plus()
-    key_rows = [
-        {"key_id": key_id, "order_id": order_id, "fingerprint": fingerprint, "create_time": at}
-        for key_id, (order_id, fingerprint) in sorted(keys.items())
-    ]
-    claim_rows = [
-        {"cart_id": cart_id, "order_id": "", "ordered_version": 0, "update_time": at}
-        for cart_id in sorted(set(cart_ids))
-    ]
-    await insert_if_absent(connection, order_keys, key_rows)
-    await insert_if_absent(connection, cart_claims, claim_rows)
+    free = [Claim(cart_id, "", 0) for cart_id in set(cart_ids)]
+    await insert_if_absent(connection, order_keys, _key_rows(keys, at))
+    await insert_if_absent(connection, cart_claims, _claim_rows(free, at))
     standing, locked, clock = await read_together(
         connection,
         _STANDING_KEYS.asked(key_ids=sorted(keys)),
@@ -113,15 +123,23 @@ async def take_keys(
     )
 
 
-async def give_keys_back(connection: AsyncConnection, key_ids: Sequence[str]) -> None:
-    """Free keys of refused requests: a refusal uses up no key. Only for keys taken in this transaction."""
-    if key_ids:
-        await connection.execute(delete(order_keys).where(order_keys.c.key_id.in_(sorted(key_ids))))
+async def take_new_keys(
+    connection: AsyncConnection, keys: Mapping[str, tuple[str, str]], claims: Sequence[Claim], at: datetime
+) -> None:
+    """As `take_keys` and `write_claims`, where none is there: otherwise the transaction ends in a ConflictError."""
+    await insert_rows(connection, order_keys, _key_rows(keys, at))
+    await insert_rows(connection, cart_claims, _claim_rows(claims, at))
 
 
-async def write_claims(connection: AsyncConnection, claims: Sequence[Claim], at: datetime) -> None:
-    """Say which order each of these carts has under way, and what was last bought. The claims must be locked."""
-    rows = [
+def _key_rows(keys: Mapping[str, tuple[str, str]], at: datetime | FromMoment) -> list[dict[str, Any]]:
+    return [
+        {"key_id": key_id, "order_id": order_id, "fingerprint": fingerprint, "create_time": at}
+        for key_id, (order_id, fingerprint) in sorted(keys.items())
+    ]
+
+
+def _claim_rows(claims: Sequence[Claim], at: datetime | FromMoment) -> list[dict[str, Any]]:
+    return [
         {
             "cart_id": claim.cart_id,
             "order_id": claim.order_id,
@@ -130,7 +148,18 @@ async def write_claims(connection: AsyncConnection, claims: Sequence[Claim], at:
         }
         for claim in sorted(claims, key=lambda claim: claim.cart_id)
     ]
-    await upsert(connection, cart_claims, rows, changing=("order_id", "ordered_version", "update_time"))
+
+
+async def give_keys_back(connection: AsyncConnection, key_ids: Sequence[str]) -> None:
+    """Free keys of refused requests: a refusal uses up no key. Only for keys taken in this transaction."""
+    if key_ids:
+        await connection.execute(delete(order_keys).where(order_keys.c.key_id.in_(sorted(key_ids))))
+
+
+async def write_claims(connection: AsyncConnection, claims: Sequence[Claim], at: datetime) -> None:
+    """Say which order each of these carts has under way, and what was last bought. The claims must be locked."""
+    changing = ("order_id", "ordered_version", "update_time")
+    await upsert(connection, cart_claims, _claim_rows(claims, at), changing=changing)
 
 
 async def delete_free_claims(connection: AsyncConnection, *, older_than: datetime, limit: int) -> int:

@@ -70,8 +70,7 @@ def saga_table() -> Iterator[str]:
     yield "|---|---|---|---|"
     for state, row in TABLE.items():
         for outcome, step in row.items():
-            then = f"{step.state}, recorded with what it shows" if step.goes_on else step.state
-            yield f"| {state} | {outcome} | {then} | {_effect(step)} |"
+            yield f"| {state} | {outcome} | {step.state}{_recorded(step)} | {_effect(step)} |"
 
 
 def planned_methods() -> Iterator[str]:
@@ -103,6 +102,12 @@ def _by_target(row: Mapping[Outcome, Step]) -> Mapping[SagaState, list[Outcome]]
     for outcome, step in row.items():
         by_target[step.state].append(outcome)
     return by_target
+
+
+def _recorded(step: Step) -> str:
+    if step.meanwhile:
+        return ", recorded while that is done"
+    return ", recorded with what it shows" if step.goes_on else ""
 
 
 def _effect(step: Step) -> str:

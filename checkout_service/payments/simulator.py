@@ -19,7 +19,6 @@ import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 import orjson
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -29,10 +28,8 @@ from checkout_service.payments.provider import Authorization, PaymentResult, Pay
 from checkout_service.payments.store import Entry
 from mesh.batch import Batcher
 from mesh.clock import Clock
-from mesh.db import Database, Transaction
-from mesh.errors import Failure, PoisonError
-
-T = TypeVar("T")
+from mesh.db import Database
+from mesh.errors import Failure
 
 # Sends a webhook: its raw body, to be signed and delivered. Raises Failure.
 SendWebhook = Callable[[bytes], Awaitable[None]]
@@ -153,16 +150,12 @@ class PaymentSimulator:
         # The provider's own clock: nothing of the shop's is measured by it.
         at = self._clock.now()
         expected = _expected(writes)
-        if expected is not None:
-            try:
-                await self._in_book(lambda connection: store.write_expected(connection, *expected, at=at))
-            except PoisonError:
-                # A key that is not as most are: look at what stands.
-                pass
-            else:
-                return [write.add or _captured(write.payment_key) for write in writes]
 
-        async def body(connection: AsyncConnection) -> list[Entry | Failure]:
+        async def believing(connection: AsyncConnection) -> list[Entry | Failure]:
+            await store.write_expected(connection, *(expected or ([], [])), at=at)
+            return [write.add or _captured(write.payment_key) for write in writes]
+
+        async def looking(connection: AsyncConnection) -> list[Entry | Failure]:
             await store.add(connection, [write.add for write in writes if write.add is not None], at=at)
             book = await store.read(connection, [write.payment_key for write in writes], lock=True)
             before = dict(book)
@@ -171,14 +164,13 @@ class PaymentSimulator:
             await store.set_states(connection, changed, at=at)
             return results
 
-        return await self._in_book(body)
-
-    async def _in_book(self, body: Transaction[T]) -> T:
-        return await self._book.transact("payment_book", body)
+        return await self._book.transact(
+            "payment_book", looking, believing=believing if expected else None, own_task=False
+        )
 
     async def _read(self, keys: Sequence[str]) -> list[Entry | Failure | None]:
         book = await self._book.transact(
-            "payment_look_up", lambda connection: store.read(connection, keys), read_only=True
+            "payment_look_up", lambda connection: store.read(connection, keys), read_only=True, own_task=False
         )
         return [book.get(key) for key in keys]
 

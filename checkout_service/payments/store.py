@@ -77,7 +77,7 @@ async def write_expected(
 ) -> None:
     """Write entries whose keys must be new, and capture payments that must be authorized, without having looked.
 
-    Otherwise the transaction ends in a PoisonError, at its COMMIT at the latest.
+    Otherwise the transaction ends in a ConflictError, at its COMMIT at the latest.
     """
     await insert_rows(connection, payments, _rows(entries, at))
     if captured:

@@ -35,7 +35,7 @@ class Book:
     def __init__(self, *, now: datetime, reservations: Mapping[str, Reservation], shelves: Mapping[str, Shelf]) -> None:
         self.now = now
         self.reservations = dict(reservations)
-        self._shelves = shelves
+        self.shelves = shelves
         # What was added to each SKU's counters, and the ledger rows that tell why.
         self.on_hand: Counter[str] = Counter()
         self.held: Counter[str] = Counter()
@@ -86,10 +86,10 @@ class Book:
     def _reserve(self, request: Reserve) -> Reservation:
         lines = request.merged()
         for line in lines:
-            shelf = self._shelves.get(line.sku)
+            shelf = self.shelves.get(line.sku)
             if shelf is None or shelf.retired:
                 raise product_not_found(line.sku, field=request.field_of(line.sku))
-        short = [line.sku for line in lines if line.quantity > self._shelves[line.sku].available]
+        short = [line.sku for line in lines if line.quantity > self.shelves[line.sku].available]
         if short:
             self.short.update(short)
             raise rules.out_of_stock(self._refuse(request, lines))
@@ -97,7 +97,7 @@ class Book:
         return self._keep(replace(hold(request, self.now), lines=lines))
 
     def _refuse(self, request: Reserve, lines: tuple[Line, ...]) -> Reservation:
-        seen = tuple(replace(line, available=self._shelves[line.sku].available) for line in lines)
+        seen = tuple(replace(line, available=self.shelves[line.sku].available) for line in lines)
         return self._keep(replace(hold(request, self.now), state=State.REFUSED, lines=seen))
 
     def _commit(self, standing: Reservation, request: Commit) -> Reservation:
@@ -141,12 +141,12 @@ class Book:
 
     def _move_held(self, lines: tuple[Line, ...], *, sign: int) -> None:
         for line in lines:
-            self._shelves[line.sku].held += sign * line.quantity
+            self.shelves[line.sku].held += sign * line.quantity
             self.held[line.sku] += sign * line.quantity
 
     def _move_on_hand(self, of: Reservation, *, sign: int, reason: str, actor: str) -> None:
         for line in of.lines:
-            self._shelves[line.sku].on_hand += sign * line.quantity
+            self.shelves[line.sku].on_hand += sign * line.quantity
             self.on_hand[line.sku] += sign * line.quantity
             movement = Movement(
                 movement_id=movement_id(reason, of.reservation_id, line.sku),

@@ -13,9 +13,9 @@ from inventory_service.domain.reservation import (
     Request,
     Reservation,
     Reserve,
-    State,
     not_found,
 )
+from inventory_service.service.beliefs import Beliefs, Settled
 from inventory_service.store import Connection
 from inventory_service.store import reservations as store
 from mesh.batch import GATHER_S, Batcher
@@ -30,8 +30,6 @@ EXPIRE_AT_ONCE = 100
 # What has ended is forgotten after so long, a few at a time. Why that is long enough: docs/adr/0008.
 ENDED_KEPT = timedelta(days=7)
 FORGET_AT_ONCE = 250
-# Reservations whose SKUs are remembered.
-_KNOWN_AT_MOST = 10_000
 
 
 class HoldsExpiredError(Exception):
@@ -52,8 +50,7 @@ class ReservationService:
     def __init__(self, database: Database, *, clock: Clock) -> None:
         self._database = database
         self._clock = clock
-        # The SKUs of reservations, for those who come back to them. They never change.
-        self._known: dict[str, Collection[str]] = {}
+        self._beliefs = Beliefs(clock)
         self._settling: Batcher[Request, Outcome] = Batcher("settle reservations", self._settle, gather_s=GATHER_S)
 
     async def close(self) -> None:
@@ -125,30 +122,28 @@ class ReservationService:
         return outcome
 
     async def _settle(self, requests: Sequence[Request]) -> list[Outcome]:
-        ids = {request.reservation_id for request in requests}
-        known = {key: self._known[key] for key in ids & self._known.keys()}
-        body = partial(_settle, requests=requests, draw_attempt=self._clock.uuid7, known=known)
+        known = self._beliefs.skus_of({request.reservation_id for request in requests})
+        believed = self._beliefs.settle(requests)
         while True:
+            look = partial(_settle, requests=requests, draw_attempt=self._clock.uuid7, known=known)
+            believe = partial(_write, settled=believed, attempt=self._clock.uuid7()) if believed else None
             try:
-                outcomes = await self._database.transact("settle reservations", body)
-                self._remember(outcomes)
-                return outcomes
+                settled = await self._database.transact("settle reservations", look, believing=believe, own_task=False)
             except store.UnforeseenError as error:
                 known |= error.known
             except HoldsExpiredError as error:
                 # In a transaction of its own, because reservations are locked before stock. Every round gives back
                 # what it finds, so there is an end to them.
                 await self.expire(skus=error.skus)
+            else:
+                self._beliefs.learn(settled, looked=settled is not believed)
+                return settled.outcomes
+            believed = None
 
-    def _remember(self, outcomes: Sequence[Outcome]) -> None:
-        for outcome in outcomes:
-            if isinstance(outcome, Failed):
-                continue
-            self._known.pop(outcome.reservation_id, None)
-            if outcome.state is State.HELD:
-                self._known[outcome.reservation_id] = store.skus_of(outcome)
-        while len(self._known) > _KNOWN_AT_MOST:
-            del self._known[next(iter(self._known))]
+
+async def _write(connection: Connection, *, settled: Settled, attempt: str) -> Settled:
+    await store.write_believed(connection, settled.book, settled.known, attempt=attempt)
+    return settled
 
 
 async def _settle(
@@ -157,13 +152,13 @@ async def _settle(
     requests: Sequence[Request],
     draw_attempt: Callable[[], str],
     known: Mapping[str, Collection[str]],
-) -> list[Outcome]:
+) -> Settled:
     opened = await store.open_book(connection, requests, attempt=draw_attempt(), known=known)
     outcomes = [opened.book.apply(request) for request in requests]
     if opened.book.short and await store.has_expired(connection, opened.book.short):
         raise HoldsExpiredError(opened.book.short)
     await store.write_book(connection, opened)
-    return outcomes
+    return Settled(opened.book, outcomes)
 
 
 async def _expire(connection: Connection, *, skus: Collection[str]) -> int:

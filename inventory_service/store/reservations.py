@@ -11,12 +11,19 @@ from sqlalchemy import Select, bindparam, delete, select
 from inventory_service.domain.book import Book, hold, tombstone
 from inventory_service.domain.reservation import ENDED, FORGOTTEN, Line, Release, Request, Reservation, Reserve, State
 from inventory_service.store import Connection
-from inventory_service.store.stock import add_stock, ask_shelves, insert_movements, lock_shelves, shelves_of
+from inventory_service.store.stock import (
+    add_believed,
+    add_stock,
+    ask_shelves,
+    insert_movements,
+    lock_shelves,
+    shelves_of,
+)
 from inventory_service.tables import reservation_lines, reservations
 from mesh.db import BY_PRIMARY_KEY, NOW, db_now, now, now_of
 from mesh.moment import Moment, fix_moment
 from mesh.query import Query, read_together
-from mesh.rows import insert_if_absent, insert_rows, set_alike
+from mesh.rows import insert_if_absent, insert_rows, set_alike, set_alike_where
 
 _ROW = (
     reservations.c.reservation_id,
@@ -149,6 +156,28 @@ async def write_book(connection: Connection, opened: OpenBook) -> None:
     await insert_movements(connection, book.movements)
 
 
+async def write_believed(connection: Connection, book: Book, known: Mapping[str, Reservation], *, attempt: str) -> None:
+    """Write new holds, and sales of known ones, by a book that was opened over what is known, without another look.
+
+    The new ones must be new and their stock there and for sale; the known ones must stand as they are known. Otherwise
+    the transaction ends in a ConflictError, at its COMMIT at the latest.
+    """
+    new = [book.reservations[key] for key in sorted(book.reservations.keys() - known.keys())]
+    await insert_rows(connection, reservations, [_row(reservation, attempt) for reservation in new])
+    await _insert_lines(connection, new)
+    by_epoch = defaultdict(list)
+    for key, reservation in known.items():
+        by_epoch[reservation.epoch].append(key)
+    for epoch, ids in sorted(by_epoch.items()):
+        sold = {"state": State.COMMITTED.value}
+        stands: dict[str, list[Any]] = {"state": [State.HELD.value], "epoch": [epoch]}
+        lasts = {"expire_time": book.now}
+        await set_alike_where(connection, reservations.c.reservation_id, ids, sold, stands, later=lasts)
+    wanted = {sku for reservation in new for sku in skus_of(reservation)}
+    await add_believed(connection, on_hand=book.on_hand, held=book.held, wanted=wanted, at=book.now)
+    await insert_movements(connection, book.movements)
+
+
 async def delete_ended(connection: Connection, *, kept: timedelta, at_most: int) -> int:
     """Delete what ended without a sale longer than `kept` ago, with its lines, the oldest first; answer how many."""
     before = await now(connection) - kept
@@ -231,6 +260,18 @@ def _placeholder_row(request: Request, moment: Moment, attempt: str) -> dict[str
         "create_time": moment.plus(),
         "attempt": attempt,
         "end_time": None if reserve else moment.plus(),
+    }
+
+
+def _row(reservation: Reservation, attempt: str) -> dict[str, object]:
+    return {
+        "reservation_id": reservation.reservation_id,
+        "state": reservation.state.value,
+        "epoch": reservation.epoch,
+        "expire_time": reservation.expire_time,
+        "create_time": reservation.create_time,
+        "attempt": attempt,
+        "end_time": None,
     }
 
 

@@ -1,7 +1,7 @@
 """Stock rows and the ledger."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import Any
@@ -19,6 +19,8 @@ from mesh.rows import add_alike, insert_if_absent, insert_rows
 _KEYS_AT_ONCE = 500
 # A sub-query of a locking read is itself not locking.
 _RETIRE_TIME = select(products.c.retire_time).where(products.c.sku == stock.c.sku).scalar_subquery()
+# Of a row of stock.
+_IS_SOLD = "(SELECT retire_time FROM products WHERE products.sku = stock.sku) IS NULL"
 _LOCKED = Query(
     select(stock.c.sku, stock.c.on_hand, stock.c.held, _RETIRE_TIME.label("retire_time"))
     .where(stock.c.sku.in_(bindparam("skus", expanding=True)))
@@ -58,16 +60,55 @@ async def add_stock(
     connection: Connection, *, on_hand: Mapping[str, int], held: Mapping[str, int], at: datetime
 ) -> None:
     """Add to the counters of locked rows; SKUs whose counters stay are not touched."""
-    # Most SKUs of a batch change by one or two: a statement for each distinct change is few statements, and many times
+    changes = _alike(on_hand, held)
+    changes.pop((0, 0), None)
+    for (more_on_hand, more_held), skus in changes.items():
+        for keys in _in_parts(skus):
+            more = {"on_hand": more_on_hand, "held": more_held}
+            await add_alike(connection, stock.c.sku, keys, more, {"update_time": at})
+
+
+async def add_believed(
+    connection: Connection,
+    *,
+    on_hand: Mapping[str, int],
+    held: Mapping[str, int],
+    wanted: Collection[str],
+    at: datetime,
+) -> None:
+    """As `add_stock`, of rows that nobody has looked at: it must be there, and what is `wanted` for sale.
+
+    Otherwise the transaction ends in a ConflictError, at its COMMIT at the latest.
+    """
+    changes = [
+        (more, skus, condition)
+        for more, alike in _alike(on_hand, held).items()
+        for condition, skus in (
+            (_IS_SOLD, [sku for sku in alike if sku in wanted]),
+            ("TRUE", [sku for sku in alike if sku not in wanted]),
+        )
+        if skus
+    ]
+    if len(changes) > 1:
+        # Several statements would lock in another order than others do.
+        await lock_shelves(connection, {*on_hand, *held})
+    for (more_on_hand, more_held), skus, condition in changes:
+        is_there = f"held + {more_held} >= 0 AND on_hand + {more_on_hand} >= held + {more_held}"
+        more = {"on_hand": more_on_hand, "held": more_held}
+        for keys in _in_parts(skus):
+            await add_alike(
+                connection, stock.c.sku, keys, more, {"update_time": at}, where=f"{is_there} AND {condition}"
+            )
+
+
+def _alike(on_hand: Mapping[str, int], held: Mapping[str, int]) -> dict[tuple[int, int], list[str]]:
+    """The SKUs by how much is added to their counters."""
+    # Most of a batch change by one or two: a statement for each distinct change is few statements, and many times
     # cheaper to build than one with a CASE for each SKU.
     alike = defaultdict(list)
     for sku in sorted({*on_hand, *held}):
         alike[on_hand.get(sku, 0), held.get(sku, 0)].append(sku)
-    alike.pop((0, 0), None)
-    for (more_on_hand, more_held), skus in alike.items():
-        for keys in _in_parts(skus):
-            more = {"on_hand": more_on_hand, "held": more_held}
-            await add_alike(connection, stock.c.sku, keys, more, {"update_time": at})
+    return alike
 
 
 async def insert_movements(connection: Connection, rows: Sequence[Movement]) -> None:

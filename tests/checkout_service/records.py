@@ -1,14 +1,15 @@
 """What store tests ask of the checkout database, and a database whose COMMITs may go unanswered."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import aiomysql
 from sqlalchemy import Table, select
 from sqlalchemy.exc import OperationalError
 
-from checkout_service.placing import NewOrder, Placed, place_orders
+from checkout_service.placing import NewOrder, Placed, Terms, place_orders
 from checkout_service.saga import Course, Outcome, Report, advance
 from checkout_service.saga_store import Move, apply_believed, apply_moves, lock_sagas
 from checkout_service.servicer import encode_order
@@ -50,9 +51,12 @@ async def written(database: Database) -> Written:
     return Written(*[len(await rows(database, table)) for table in tables])
 
 
-async def place(database: Database, *wishes: NewOrder, owner: str = OWNER) -> list[Placed | Failure]:
-    """Write the orders in one batch."""
-    return await place_orders(database, wishes, owner=owner, time_to_pay=PATIENCE.payment)
+async def place(
+    database: Database, *wishes: NewOrder, owner: str = OWNER, claimed: Collection[str] = ()
+) -> list[Placed | Failure]:
+    """Write the orders in one batch; `claimed` are the carts that seem to have a claim."""
+    terms = Terms(owner=owner, at=datetime.now(UTC), time_to_pay=PATIENCE.payment)
+    return await place_orders(database, wishes, claimed=claimed, terms=terms)
 
 
 async def placed(database: Database, wish: NewOrder, *, owner: str = OWNER) -> Course:

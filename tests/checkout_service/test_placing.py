@@ -151,6 +151,33 @@ async def test_a_batch_that_is_written_twice_is_written_once(database: Database)
     assert await written(database) == counted
 
 
+@pytest.mark.parametrize("knows", [True, False])
+async def test_whoever_believes_that_nothing_stands_finds_out_what_does(database: Database, *, knows: bool) -> None:
+    first, other = new_order(), new_order()
+    await placed(database, first)
+    claimed = [first.request.cart_id] if knows else []
+
+    assert await place(database, new_order(first.request), claimed=claimed) == [KeyTaken()]
+    [refusal, stands] = await place(database, second_try(first, version=4), other, claimed=claimed)
+
+    assert isinstance(refusal, Failure)
+    assert refusal.reason == "CHECKOUT_IN_PROGRESS"
+    assert isinstance(stands, Course)
+    assert (await written(database)).keys == 2
+
+
+@pytest.mark.survives("commit-cut")
+@pytest.mark.parametrize("loses", [1, 3])
+async def test_new_orders_whose_commit_went_unanswered_are_written_once(database: Database, loses: int) -> None:
+    wishes = [new_order(), new_order()]
+
+    results = await place(Forgetful(database, loses=loses, meanwhile=nothing), *wishes)
+
+    assert [result.order.order_id for result in results if isinstance(result, Course)] == [w.order_id for w in wishes]
+    counted = await written(database)
+    assert (counted.keys, counted.orders, counted.lines, counted.events, counted.sagas) == (2, 2, 2, 2, 2)
+
+
 @pytest.mark.survives("commit-cut")
 @pytest.mark.parametrize("loses", [1, 3])
 async def test_a_commit_that_went_unanswered_changes_nothing(database: Database, loses: int) -> None:
