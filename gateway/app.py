@@ -26,6 +26,7 @@ from gateway.metrics import Meter
 from gateway.openapi import OpenApi
 from gateway.pages import Pages
 from gateway.routes import MethodNotAllowedError, Route, Router
+from gateway.shared_rates import SharedRates, wrong_url
 from gateway.tokens import Issuer, Tokens
 from gateway.transcode import Transcoder
 from gateway.upstream import Upstreams
@@ -64,7 +65,10 @@ class GatewayConfig:
     """Whose tokens are let through: `issuer`, `audience`, and `jwks_uri` unless the issuer's OpenID configuration tells
     it. Without it, tokens are for the upstreams to verify."""
     rate_limits: Mapping[str, float] = field(default_factory=dict)
-    """How many requests a second each `address`, and each `client` by its Authorization, may make to this process."""
+    """How many requests a second each `address`, and each `client` by its Authorization, may make: to this
+    process, or to all that share a Redis."""
+    redis_url: str | None = field(default=None, repr=False)
+    """A Redis through which replicas tell each other what they have counted for `rate_limits`."""
     cache_s: Mapping[str, float] = field(default_factory=dict)
     """Full method name, such as `pkg.v1.Service.GetThing` -> seconds for which an answer may be given to others who ask
     for the same without credentials. Only of methods marked NO_SIDE_EFFECTS."""
@@ -96,6 +100,8 @@ class GatewayConfig:
             f"rate_limits: {name} is none of {', '.join(KINDS)}" for name in self.rate_limits if name not in KINDS
         ]
         found += [f"rate_limits: {name} must be positive" for name, rate in self.rate_limits.items() if rate <= 0]
+        if self.redis_url and wrong_url(self.redis_url):
+            found.append(f"redis_url: {wrong_url(self.redis_url)}")
         found += [f"trusted_proxies: {name!r} is no address or network" for name in _no_networks(self.trusted_proxies)]
         if self.max_body_bytes < 1:
             found.append(f"max_body_bytes: must be positive, not {self.max_body_bytes}")
@@ -126,6 +132,7 @@ class Gateway:
         router = _router(built, codec, self._upstreams, config.cache_s)
         self._cache = ResponseCache()
         self._tokens = Tokens(Issuer(**config.jwt)) if config.jwt else None
+        self._shared = SharedRates(config.redis_url) if config.redis_url and config.rate_limits else None
         api = Api(
             router,
             UpstreamErrors(schema.pool, codec.writer),
@@ -133,7 +140,7 @@ class Gateway:
             max_body_bytes=config.max_body_bytes,
             cache=self._cache,
             tokens=self._tokens,
-            limits=Limits(config.rate_limits) if config.rate_limits else None,
+            limits=_limits(config, self._shared),
             tells_address=bool(config.trusted_proxies),
         )
         document = OpenApi(schema, title=config.title, form=config.form).document(built)
@@ -150,9 +157,17 @@ class Gateway:
     async def close(self) -> None:
         """Close the channels. Idempotent."""
         await self._cache.close()
+        if self._shared is not None:
+            await self._shared.close()
         if self._tokens is not None:
             await self._tokens.close()
         await self._upstreams.close()
+
+
+def _limits(config: GatewayConfig, shared: SharedRates | None) -> Limits | None:
+    if not config.rate_limits:
+        return None
+    return Limits(config.rate_limits, note=shared.note if shared is not None else None)
 
 
 class _Shim(Starlette):

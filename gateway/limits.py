@@ -1,12 +1,14 @@
 """How often one may ask: a steady rate with room for a burst, for each address and for each bearer of a token.
 
-Counted in this process alone, so no request waits for it. What is remembered of an asker is one moment: when it would
-have used up what it has had, at the steady rate (the generic cell rate algorithm). How many askers are remembered has a
-bound, whoever sends from ever new addresses, which the memory of the common library for this (limits) has not.
+Counted in this process, so no request waits for it; shared_rates.py has replicas learn of each other. What is
+remembered of an asker is one moment: when it would have used up what it has had, at the steady rate (the generic cell
+rate algorithm). How many askers are remembered has a bound, whoever sends from ever new addresses, which the memory of
+the common library for this (limits) has not.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections import OrderedDict
@@ -35,10 +37,10 @@ class Limiter:
         self, kind: str, rate: float, *, most: int = _REMEMBERED, clock: Callable[[], float] = time.monotonic
     ) -> None:
         """`rate` in requests a second."""
-        self._kind = kind
-        self._each_s = 1 / rate
+        self.kind = kind
+        self.each_s = 1 / rate
         self._burst = max(_LEAST_BURST, math.ceil(rate * _BURST_S))
-        self._window_s = self._burst * self._each_s
+        self._window_s = self._burst * self.each_s
         self._used_up: OrderedDict[str, float] = OrderedDict()
         self._most = most
         self._clock = clock
@@ -47,17 +49,25 @@ class Limiter:
     def count(self, asker: str) -> Headers:
         """Count a request, and answer what its answer should tell. Raises HttpError 429, which counts for nothing."""
         now = self._clock()
-        used_up = max(now, self._used_up.get(asker, 0.0)) + self._each_s
+        used_up = max(now, self._used_up.get(asker, 0.0)) + self.each_s
         if used_up - now > self._window_s + _ROUNDING_S:
             raise self._refused(used_up - now - self._window_s)
+        self._keep(asker, used_up)
+        return self._headers(int((self._window_s - (used_up - now)) / self.each_s + _ROUNDING_S), used_up - now)
+
+    def learn(self, asker: str, used_up: float) -> None:
+        """Take in that an asker will not have used up what it has had before this moment, of the limiter's clock."""
+        if used_up > self._used_up.get(asker, 0.0):
+            self._keep(asker, used_up)
+
+    def _keep(self, asker: str, used_up: float) -> None:
         self._used_up[asker] = used_up
         self._used_up.move_to_end(asker)
         if len(self._used_up) > self._most:
             self._used_up.popitem(last=False)
-        return self._headers(int((self._window_s - (used_up - now)) / self._each_s + _ROUNDING_S), used_up - now)
 
     def _refused(self, wait_s: float) -> HttpError:
-        message = f"too many requests of one {self._kind}; the next may come in {wait_s:.1f} s"
+        message = f"too many requests of one {self.kind}; the next may come in {wait_s:.1f} s"
         return HttpError(
             grpc.StatusCode.RESOURCE_EXHAUSTED,
             "RATE_LIMITED",
@@ -68,24 +78,34 @@ class Limiter:
 
     def _headers(self, left: int, reset_s: float) -> Headers:
         """As draft-ietf-httpapi-ratelimit-headers has them."""
-        state = b'"%s";r=%d;t=%d' % (self._kind.encode(), left, math.ceil(reset_s - _ROUNDING_S))
+        state = b'"%s";r=%d;t=%d' % (self.kind.encode(), left, math.ceil(reset_s - _ROUNDING_S))
         return [(b"ratelimit-policy", self._policy), (b"ratelimit", state)]
 
 
 class Limits:
     """The limits that a config sets."""
 
-    def __init__(self, rates: Mapping[str, float]) -> None:
+    def __init__(self, rates: Mapping[str, float], *, note: Callable[[Limiter, str], None] | None = None) -> None:
+        """`note` is called with every asker that was counted, and the limiter that did."""
         self._of = {kind: Limiter(kind, rate) for kind, rate in rates.items()}
+        self._note = note
 
     def count(self, address: str, authorization: str) -> Headers:
         """Count a request for all who stand behind it. Raises HttpError 429 when one of them may not ask now."""
         headers: Headers = []
-        # The name of a scheme has no letter case.
-        scheme, space, rest = authorization.partition(" ")
-        authorization = scheme.lower() + space + rest
-        for kind, asker in zip(KINDS, (address, authorization), strict=True):
+        for kind, asker in zip(KINDS, (address, _client(authorization)), strict=True):
             limiter = self._of.get(kind)
             if limiter is not None and asker:
                 headers += limiter.count(asker)
+                if self._note is not None:
+                    self._note(limiter, asker)
         return headers
+
+
+def _client(authorization: str) -> str:
+    """A short name for who shows this, which tells nobody what to show."""
+    if not authorization:
+        return ""
+    # The name of a scheme has no letter case.
+    scheme, space, rest = authorization.partition(" ")
+    return hashlib.blake2b(f"{scheme.lower()}{space}{rest}".encode(), digest_size=16).hexdigest()

@@ -44,6 +44,7 @@ KEYS: Mapping[str, _Kind] = {
     "cors_origins": _TEXTS,
     "trusted_proxies": _TEXTS,
     "rate_limits": _NUMBERS_BY_NAME,
+    "redis_url": _TEXT,
     "jwt": _TEXTS_BY_NAME,
     "cache_s": _NUMBERS_BY_NAME,
     "deadline_s": _NUMBER,

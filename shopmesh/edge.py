@@ -46,6 +46,7 @@ def gateway_config(settings: Settings) -> GatewayConfig:
         service_config=service_config(),
         forward_headers=_FORWARDED,
         title="shopmesh",
+        redis_url=settings.redis_url,
     )
 
 
