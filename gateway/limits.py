@@ -13,6 +13,7 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from ipaddress import IPv6Address
 
 import grpc
 
@@ -20,6 +21,8 @@ from gateway.errors import HttpError, retry_info
 
 KINDS = ("address", "client")
 """Who is counted: where a request comes from, and what it shows as Authorization."""
+# As many characters as an address may have; what a proxy says may be anything.
+_MOST_ADDRESS = 45
 # So many seconds' worth may come at once.
 _BURST_S = 2.0
 _LEAST_BURST = 5
@@ -93,13 +96,25 @@ class Limits:
     def count(self, address: str, authorization: str) -> Headers:
         """Count a request for all who stand behind it. Raises HttpError 429 when one of them may not ask now."""
         headers: Headers = []
-        for kind, asker in zip(KINDS, (address, _client(authorization)), strict=True):
+        for kind, asker in zip(KINDS, (_network(address), _client(authorization)), strict=True):
             limiter = self._of.get(kind)
             if limiter is not None and asker:
                 headers += limiter.count(asker)
                 if self._note is not None:
                     self._note(limiter, asker)
         return headers
+
+
+def _network(address: str) -> str:
+    """Who counts as one: an IPv4 address, or the /64 of an IPv6 address, since whoever has one of it has all of it."""
+    if ":" in address:
+        try:
+            ip = IPv6Address(address)
+        except ValueError:
+            pass
+        else:
+            return str(ip.ipv4_mapped or IPv6Address(int(ip) >> 64 << 64))
+    return address[:_MOST_ADDRESS]
 
 
 def _client(authorization: str) -> str:

@@ -75,6 +75,30 @@ async def test_over_http(probe_set: bytes, probe: ProbeServer) -> None:
         assert (await client.get("/livez")).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "are_one"),
+    [
+        ("2001:db8:1:2::1", "2001:db8:1:2:ffff:ffff:ffff:ffff", True),
+        ("2001:db8:1:2::1", "2001:0DB8:0001:0002:0:0:0:1", True),
+        ("2001:db8:1:2::1", "2001:db8:1:3::1", False),
+        ("::ffff:192.0.2.1", "192.0.2.1", True),
+        ("::ffff:192.0.2.1", "::ffff:c000:201", True),
+        ("::ffff:192.0.2.1", "::ffff:192.0.2.2", False),
+        ("192.0.2.1", "192.0.2.2", False),
+        ("no:address", "no:other", False),
+        ("fe80::1%eth0", "fe80::2", True),
+    ],
+)
+async def test_a_network_of_ipv6_counts_as_one(
+    probe_set: bytes, probe: ProbeServer, one: str, other: str, *, are_one: bool
+) -> None:
+    async with shim(probe_set, probe.address, rate_limits={"address": 0.01}, trusted_proxies=("127.0.0.1",)) as client:
+        for _ in range(5):
+            assert (await client.get("/v1/echo", headers={"x-forwarded-for": one})).status_code == 200
+        again = await client.get("/v1/echo", headers={"x-forwarded-for": other})
+    assert again.status_code == (429 if are_one else 200)
+
+
 async def test_limits_that_are_none_are_refused_at_start(probe_set: bytes) -> None:
     rates = {"address": 0.0, "person": 1.0}
     config = GatewayConfig(descriptor_set=probe_set, upstreams={SERVICE: "127.0.0.1:1"}, rate_limits=rates)
