@@ -49,12 +49,14 @@ class Limiter:
         self._clock = clock
         self._policy = b'"%s";q=%d;w=%d' % (kind.encode(), self._burst, math.ceil(self._window_s))
 
+    def check(self, asker: str) -> None:
+        """Count nothing. Raises HttpError 429 if a request may not be made now."""
+        self._next(asker, self._clock())
+
     def count(self, asker: str) -> Headers:
         """Count a request, and answer what its answer should tell. Raises HttpError 429, which counts for nothing."""
         now = self._clock()
-        used_up = max(now, self._used_up.get(asker, 0.0)) + self.each_s
-        if used_up - now > self._window_s + _ROUNDING_S:
-            raise self._refused(used_up - now - self._window_s)
+        used_up = self._next(asker, now)
         self._keep(asker, used_up)
         return self._headers(int((self._window_s - (used_up - now)) / self.each_s + _ROUNDING_S), used_up - now)
 
@@ -62,6 +64,13 @@ class Limiter:
         """Take in that an asker will not have used up what it has had before this moment, of the limiter's clock."""
         if used_up > self._used_up.get(asker, 0.0):
             self._keep(asker, used_up)
+
+    def _next(self, asker: str, now: float) -> float:
+        """When an asker will have used up what it has had and one more."""
+        used_up = max(now, self._used_up.get(asker, 0.0)) + self.each_s
+        if used_up - now > self._window_s + _ROUNDING_S:
+            raise self._refused(used_up - now - self._window_s)
+        return used_up
 
     def _keep(self, asker: str, used_up: float) -> None:
         self._used_up[asker] = used_up
@@ -94,14 +103,19 @@ class Limits:
         self._note = note
 
     def count(self, address: str, authorization: str) -> Headers:
-        """Count a request for all who stand behind it. Raises HttpError 429 when one of them may not ask now."""
+        """Count a request for all who stand behind it.
+
+        Raises HttpError 429 when one of them may not ask now; it is then counted for nobody.
+        """
+        names = zip(KINDS, (_network(address), _client(authorization)), strict=True)
+        asking = [(self._of[kind], asker) for kind, asker in names if asker and kind in self._of]
+        for limiter, asker in asking:
+            limiter.check(asker)
         headers: Headers = []
-        for kind, asker in zip(KINDS, (_network(address), _client(authorization)), strict=True):
-            limiter = self._of.get(kind)
-            if limiter is not None and asker:
-                headers += limiter.count(asker)
-                if self._note is not None:
-                    self._note(limiter, asker)
+        for limiter, asker in asking:
+            headers += limiter.count(asker)
+            if self._note is not None:
+                self._note(limiter, asker)
         return headers
 
 

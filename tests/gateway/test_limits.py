@@ -75,6 +75,16 @@ async def test_over_http(probe_set: bytes, probe: ProbeServer) -> None:
         assert (await client.get("/livez")).status_code == 200
 
 
+async def test_what_a_client_may_not_ask_is_not_counted_for_its_address(probe_set: bytes, probe: ProbeServer) -> None:
+    # Bursts of 10 and of 5.
+    async with shim(probe_set, probe.address, rate_limits={"address": 5, "client": 0.01}) as client:
+        mine = {"authorization": "Bearer a"}
+        codes = [(await client.get("/v1/things/mine", headers=mine)).status_code for _ in range(50)]
+        assert codes == [200] * 5 + [429] * 45
+        others = [await client.get("/v1/things/mine", headers={"authorization": f"Bearer {n}"}) for n in range(4)]
+    assert [other.status_code for other in others] == [200] * 4
+
+
 @pytest.mark.parametrize(
     ("one", "other", "are_one"),
     [
