@@ -1,12 +1,13 @@
 """The services behind the shim: channels, calls and health.
 
 One persistent channel per address; services that share an address share its channel. Retries of the contract's service
-config are made by the channel, its time-outs are given to each call.
+config are made by the channel, within one budget for all calls to an address; its time-outs are given to each call.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -41,6 +42,10 @@ _OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.max_metadata_size", 64 << 10),
     ("grpc.absolute_max_metadata_size", 128 << 10),
 )
+# gRFC A6: a failure that may be retried takes a token, a success gives a tenth of one, and retries are made while more
+# than half are left. So an upstream that fails for long gets no more calls than clients make, and a tenth of those that
+# go well may be retried for ever.
+_RETRY_BUDGET = {"retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1}}
 
 
 class Upstreams:
@@ -50,7 +55,7 @@ class Upstreams:
         """`addresses` maps full service names to targets; `deadline_s` is for methods the config is silent about."""
         options = list(_OPTIONS)
         self._config = ServiceConfig(service_config or "{}")
-        options.append(("grpc.service_config", self._config.for_core))
+        options.append(("grpc.service_config", _with_budget(self._config.for_core)))
         self._deadline_s = deadline_s
         self._addresses = dict(addresses)
         self._channels = {
@@ -113,6 +118,11 @@ class Upstreams:
             code = error.code()
             return "SERVING" if code is grpc.StatusCode.UNIMPLEMENTED else code.name
         return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
+
+
+def _with_budget(service_config: str) -> str:
+    """The service config, with a budget of retries unless it sets one."""
+    return json.dumps({**_RETRY_BUDGET, **json.loads(service_config)})
 
 
 def _finite(timeout: float) -> float | None:

@@ -170,6 +170,7 @@ class ProbeServer(grpc.GenericRpcHandler):
         return request
 
     async def _fail(self, request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        self.calls += 1
         if request.exception:
             raise RuntimeError(request.exception)
         status = status_pb2.Status(code=request.code, message=request.message)
