@@ -22,7 +22,7 @@ from gateway.body import read_body
 from gateway.breaker import Breaker
 from gateway.cache import ResponseCache
 from gateway.errors import JSON, HttpError, UpstreamErrors, Violation, internal, invalid
-from gateway.head import PASSED_HEADERS, TRACING, Head, read_head, timeout_s
+from gateway.head import MAX_METADATA_BYTES, PASSED_HEADERS, TRACING, Head, read_head, timeout_s
 from gateway.limits import Limits
 from gateway.metrics import CLIENT_GONE, UNMATCHED, Meter
 from gateway.routes import MethodNotAllowedError, Router
@@ -91,6 +91,7 @@ class Api:
         *,
         forward_headers: tuple[str, ...],
         max_body_bytes: int,
+        max_metadata_bytes: int = MAX_METADATA_BYTES,
         cache: ResponseCache,
         tokens: Tokens | None = None,
         limits: Limits | None = None,
@@ -109,6 +110,7 @@ class Api:
         ours = (*names, "accept", "accept-encoding", "origin")
         self._varies = ", ".join(sorted({name.lower() for name in ours} - TRACING)).encode()
         self._max_body_bytes = max_body_bytes
+        self._max_metadata_bytes = max_metadata_bytes
         self._unmatched = Meter(UNMATCHED)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -143,7 +145,7 @@ class Api:
     async def _answer(
         self, scope: Scope, receive: Receive, head: Head
     ) -> tuple[int, list[tuple[bytes, bytes]], bytes] | AnswerStream:
-        read_head(scope["headers"], head, self._passed)
+        read_head(scope["headers"], head, self._passed, max_metadata_bytes=self._max_metadata_bytes)
         client = scope.get("client") if self._tells_address else None
         if client and _ADDRESS.fullmatch(client[0]):
             head.metadata = (*head.metadata, (_FORWARDED_FOR, client[0]))

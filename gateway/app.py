@@ -20,7 +20,7 @@ from gateway.cache import ResponseCache
 from gateway.codec import Codec, JsonForm
 from gateway.descriptors import ConfigError, Schema
 from gateway.errors import UpstreamErrors
-from gateway.head import OWN_HEADERS
+from gateway.head import MAX_METADATA_BYTES, OWN_HEADERS
 from gateway.limits import KINDS, Limits
 from gateway.metrics import Meter
 from gateway.openapi import OpenApi
@@ -56,6 +56,9 @@ class GatewayConfig:
     forward_headers: tuple[str, ...] = ()
     """More headers that become metadata, in any letter case."""
     max_body_bytes: int = 1 << 20
+    max_metadata_bytes: int = MAX_METADATA_BYTES
+    """Of what is passed on of a request's headers, each counted with 32 bytes more. Upstreams that take more than gRPC
+    servers do unless they are told otherwise can be given it."""
     deadline_s: float = 10.5
     """Of a call to a method that the service config gives no time-out; at most 30. A client may ask for less."""
     title: str = "API"
@@ -105,6 +108,8 @@ class GatewayConfig:
         found += [f"trusted_proxies: {name!r} is no address or network" for name in _no_networks(self.trusted_proxies)]
         if self.max_body_bytes < 1:
             found.append(f"max_body_bytes: must be positive, not {self.max_body_bytes}")
+        if self.max_metadata_bytes < 1:
+            found.append(f"max_metadata_bytes: must be positive, not {self.max_metadata_bytes}")
         found += [f"forward_headers: {name!r} cannot be passed on" for name in _not_to_be_passed(self.forward_headers)]
         found += [
             f"cors_origins: {origin!r} is no origin such as https://www.example"
@@ -138,6 +143,7 @@ class Gateway:
             UpstreamErrors(schema.pool, codec.writer),
             forward_headers=config.forward_headers,
             max_body_bytes=config.max_body_bytes,
+            max_metadata_bytes=config.max_metadata_bytes,
             cache=self._cache,
             tokens=self._tokens,
             limits=_limits(config, self._shared),

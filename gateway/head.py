@@ -7,7 +7,9 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from gateway.errors import Violation, invalid
+import grpc
+
+from gateway.errors import HttpError, Violation, invalid
 from gateway.metrics import Meter
 from gateway.streams import LAST_EVENT_ID
 
@@ -37,6 +39,12 @@ OWN_HEADERS = frozenset(
     )
 )
 """What a header means here, or to HTTP itself; it cannot be passed on besides."""
+
+MAX_METADATA_BYTES = 7 << 10
+"""How much may be passed on of a request, as HTTP/2 counts: gRPC servers take 8 KiB unless they are told otherwise, and
+refuse some with more, by chance. The rest is for what gRPC adds."""
+# What HTTP/2 adds to the size of each header (RFC 9113, section 6.5.2).
+_ENTRY_BYTES = 32
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _TIMEOUT = re.compile(r"([0-9]{1,8})([HMSmun])")
@@ -73,10 +81,13 @@ class Head:
         return {one.strip().lower() for one in self.cache_control.split(",")}
 
 
-def read_head(headers: list[tuple[bytes, bytes]], head: Head, passed_on: Mapping[bytes, str]) -> None:
+def read_head(
+    headers: list[tuple[bytes, bytes]], head: Head, passed_on: Mapping[bytes, str], *, max_metadata_bytes: int
+) -> None:
     """Fill in what the headers say; `passed_on` are those that become metadata, and under which key.
 
-    The request id comes first, so that a refusal of the others bears it. Raises HttpError for what no header may be.
+    The request id comes first, so that a refusal of the others bears it. Raises HttpError for what no header may
+    be, and for more than can be passed on (431).
     """
     head.request_id = _request_id(headers)
     metadata = [(REQUEST_ID, head.request_id)]
@@ -98,6 +109,8 @@ def read_head(headers: list[tuple[bytes, bytes]], head: Head, passed_on: Mapping
             head.idempotency_key = _key(head.idempotency_key, _text(name, value))
     if head.last_event_id:
         metadata.append((LAST_EVENT_ID, head.last_event_id))
+    if sum(len(name) + len(text) + _ENTRY_BYTES for name, text in metadata) > max_metadata_bytes:
+        raise _too_large(max_metadata_bytes)
     head.metadata = tuple(metadata)
 
 
@@ -120,6 +133,15 @@ def _note_passed(head: Head, name: str, text: str) -> None:
         head.authorization = text
     elif name not in TRACING:
         head.varies += f"{name}: {text}\n"
+
+
+def _too_large(max_metadata_bytes: int) -> HttpError:
+    return HttpError(
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "HEADERS_TOO_LARGE",
+        f"the headers that are passed on may have at most {max_metadata_bytes} bytes, each with {_ENTRY_BYTES} more",
+        http_code=431,
+    )
 
 
 def _request_id(headers: list[tuple[bytes, bytes]]) -> str:

@@ -49,6 +49,7 @@ KEYS: Mapping[str, _Kind] = {
     "cache_s": _NUMBERS_BY_NAME,
     "deadline_s": _NUMBER,
     "max_body_bytes": _COUNT,
+    "max_metadata_bytes": _COUNT,
     "emit_defaults": _BOOL,
     "enums_as_ints": _BOOL,
     "proto_names": _BOOL,

@@ -20,6 +20,9 @@ _PART_OF_PACKAGE = re.compile(r"shop\.([a-z]+)\.v[0-9]+")
 # Of the headers that come over REST, what a service reads beyond those that every gateway passes on.
 _FORWARDED = ("shop-signature",)
 
+# What the services take, less what gRPC adds: see mesh/run.py.
+_MAX_METADATA_BYTES = 63 << 10
+
 _log = logging.getLogger(__name__)
 
 
@@ -45,6 +48,7 @@ def gateway_config(settings: Settings) -> GatewayConfig:
         upstreams=upstreams,
         service_config=service_config(),
         forward_headers=_FORWARDED,
+        max_metadata_bytes=_MAX_METADATA_BYTES,
         title="shopmesh",
         redis_url=settings.redis_url,
     )

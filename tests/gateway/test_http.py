@@ -1,5 +1,6 @@
 """What HTTP has beyond messages: codings, conditions, protobuf's own form, maps in a query, proxies in front."""
 
+import asyncio
 import gzip
 import json
 from collections.abc import Callable
@@ -296,6 +297,25 @@ async def test_an_entry_that_is_none_is_refused_by_name(client: httpx.AsyncClien
 async def test_of_a_oneof_a_query_may_choose_one(client: httpx.AsyncClient) -> None:
     assert violated(await client.get("/v1/echo?left=a&right=1")) == ["right"]
     assert (await client.get("/v1/echo?left=a&maybe=1")).json()["left"] == "a"
+
+
+# --- headers that are much to pass on
+
+
+async def test_what_is_let_through_is_not_refused_upstream(client: httpx.AsyncClient) -> None:
+    headers = {"x-request-id": "i" * 64, "x-extra": "x" * 7021}
+    answers = await asyncio.gather(*(client.get("/v1/echo", headers=headers) for _ in range(50)))
+    assert {answer.status_code for answer in answers} == {200}
+    answer = await client.get("/v1/echo", headers=headers | {"x-extra": "x" * 7022})
+    assert (answer.status_code, reason_of(answer)) == (431, "HEADERS_TOO_LARGE")
+
+
+@pytest.mark.parametrize(("size", "code"), [(800, 200), (900, 431)])
+async def test_how_much_is_passed_on_is_the_owners_to_say(
+    probe_set: bytes, probe: ProbeServer, size: int, code: int
+) -> None:
+    async with shim(probe_set, probe.address, forward_headers=("X-Extra",), max_metadata_bytes=1000) as http:
+        assert (await http.get("/v1/echo", headers={"x-extra": "x" * size})).status_code == code
 
 
 # --- proxies in front

@@ -90,10 +90,11 @@ async def test_the_gateway_names_every_problem_of_its_config(probe_set: bytes) -
         service_config="[]",
         deadline_s=31,
         max_body_bytes=0,
+        max_metadata_bytes=0,
     )
     with pytest.raises(ConfigError) as caught:
         Gateway(config)
-    assert len(caught.value.problems) == 5
+    assert len(caught.value.problems) == 6
     with pytest.raises(ConfigError, match="not a FileDescriptorSet"):
         Gateway(GatewayConfig(descriptor_set=b"nonsense", upstreams={SERVICE: "127.0.0.1:1"}))
 
