@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import httpx
 import pytest
@@ -84,6 +84,29 @@ async def test_dripping_does_not_stretch_a_heads_time(tight: httpx.AsyncClient) 
             await connection.send_until_closed(b"b", 1)
             await asyncio.wait([answer], timeout=0.02)
     assert b"431" not in await answer
+
+
+async def test_dripping_does_not_stretch_a_later_heads_time(tight: httpx.AsyncClient) -> None:
+    async with wire(tight) as connection, asyncio.timeout(5):
+        await connection.send(GET)
+        assert (await connection.answer())[0] == 200
+        await connection.send(b"GET /v1/echo HTTP/1.1\r\nhost: a\r\n")
+        answer = asyncio.create_task(connection.all())
+        while not answer.done():
+            await connection.send_until_closed(b"x-a: b\r\n", 1)
+            await asyncio.wait([answer], timeout=0.05)
+    assert b"431" not in await answer
+
+
+async def test_many_slow_heads_hold_nobody_up(tight: httpx.AsyncClient) -> None:
+    async with AsyncExitStack() as stack:
+        slow = []
+        for _ in range(200):
+            slow.append(await stack.enter_async_context(wire(tight)))
+            await slow[-1].send(b"GET /v1/echo HTTP/1.1\r\nx-a: ")
+        assert (await tight.get("/v1/echo")).status_code == 200
+        answers = await asyncio.gather(*(connection.all() for connection in slow))
+    assert {answer[:13] for answer in answers} == {b"HTTP/1.1 408 "}
 
 
 async def test_a_connection_that_says_nothing_is_closed(tight: httpx.AsyncClient) -> None:
