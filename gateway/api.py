@@ -77,6 +77,8 @@ class Endpoint:
     most_s: float = math.inf
     # For how long an answer may be given to others who ask for the same.
     cache_s: float = 0
+    # What is said of its good answers to who may keep them on the way; nothing if empty.
+    cache_control: bytes = b""
     # Who may call, in the words of policy/v1.
     access: str = ""
 
@@ -181,8 +183,12 @@ class Api:
         content_type, data = transcoder.write(reply, accept=head.accept)
         etag = transcoder.tag(reply)
         if len(data) < coding.LEAST_BYTES and not etag and not head.if_match:
-            return _OK, [(b"content-type", content_type)], data
-        return _presented(scope["method"], head, content_type, data, etag)
+            status, headers = _OK, [(b"content-type", content_type)]
+        else:
+            status, headers, data = _presented(scope["method"], head, content_type, data, etag)
+        if endpoint.cache_control:
+            headers = self._for_caches(headers, endpoint.cache_control)
+        return status, headers, data
 
     async def _shared(
         self, scope: Scope, endpoint: Endpoint, segments: list[str], head: Head
@@ -204,11 +210,15 @@ class Api:
             kept = await self._cache.ask(key, make)
         status, headers, data = _presented(scope["method"], head, kept.content_type, kept.data, kept.etag)
         age_s = self._cache.age_s(kept)
-        headers = [(name, value) for name, value in headers if name != b"vary"]
-        headers.append((b"vary", self._varies))
-        headers.append((b"cache-control", b"public, max-age=%d" % max(0, endpoint.cache_s - age_s)))
+        left = b"public, max-age=%d" % max(0, endpoint.cache_s - age_s)
+        headers = self._for_caches(headers, endpoint.cache_control or left)
         headers.append((b"age", b"%d" % age_s))
         return status, headers, data
+
+    def _for_caches(self, headers: list[tuple[bytes, bytes]], cache_control: bytes) -> list[tuple[bytes, bytes]]:
+        """The headers of an answer, and to others on the way what they may do with it."""
+        others = [(name, value) for name, value in headers if name != b"vary"]
+        return [*others, (b"vary", self._varies), (b"cache-control", cache_control)]
 
     async def _stream(self, scope: Scope, endpoint: Endpoint, message: Any, head: Head) -> AnswerStream:
         """The answer's stream, once it has a first message, an end, or nothing to say for a while."""

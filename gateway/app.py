@@ -37,6 +37,8 @@ __all__ = ["ConfigError", "Gateway", "GatewayConfig"]
 _MOST_DEADLINE_S = 30.0
 _HEADER = re.compile(r"[A-Za-z0-9_.-]+")
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s]+")
+_DIRECTIVE = r"[A-Za-z-]+(=([\w-]+|\"[ !#-\[\]-~]*\"))?"
+_CACHE_CONTROL = re.compile(rf"{_DIRECTIVE}(, *{_DIRECTIVE})*", re.ASCII)
 _CORS_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 # What a script may read of an answer beyond what it always may.
 _CORS_EXPOSED = ("age", "etag", "location", "ratelimit", "ratelimit-policy", "retry-after", "x-request-id")
@@ -75,6 +77,9 @@ class GatewayConfig:
     cache_s: Mapping[str, float] = field(default_factory=dict)
     """Full method name, such as `pkg.v1.Service.GetThing` -> seconds for which an answer may be given to others who ask
     for the same without credentials. Only of methods marked NO_SIDE_EFFECTS."""
+    cache_control: Mapping[str, str] = field(default_factory=dict)
+    """Full method name -> what browsers and proxies may do with its good answers, such as `private, max-age=60`. Of any
+    method that does not stream."""
     trusted_proxies: tuple[str, ...] = ()
     """Addresses and networks (CIDR) in front, whose word on where a request comes from counts; `*` for everybody's.
     Upstreams are told the client's address as `x-forwarded-for`, if there are any."""
@@ -103,6 +108,11 @@ class GatewayConfig:
             f"rate_limits: {name} is none of {', '.join(KINDS)}" for name in self.rate_limits if name not in KINDS
         ]
         found += [f"rate_limits: {name} must be positive" for name, rate in self.rate_limits.items() if rate <= 0]
+        found += [
+            f"cache_control: {name} has {text!r}, which is no Cache-Control"
+            for name, text in self.cache_control.items()
+            if not _CACHE_CONTROL.fullmatch(text)
+        ]
         if self.redis_url and wrong_url(self.redis_url):
             found.append(f"redis_url: {wrong_url(self.redis_url)}")
         found += [f"trusted_proxies: {name!r} is no address or network" for name in _no_networks(self.trusted_proxies)]
@@ -134,7 +144,7 @@ class Gateway:
             config.upstreams, service_config=config.service_config, deadline_s=config.deadline_s
         )
         codec = Codec(schema.pool, config.form)
-        router = _router(built, codec, self._upstreams, config.cache_s)
+        router = _router(built, codec, self._upstreams, config)
         self._cache = ResponseCache()
         self._tokens = Tokens(Issuer(**config.jwt)) if config.jwt else None
         self._shared = SharedRates(config.redis_url) if config.redis_url and config.rate_limits else None
@@ -229,6 +239,7 @@ def _routes(schema: Schema, config: GatewayConfig) -> list[Route]:
     built, unlawful = routes.build(schema, known)
     problems += unlawful
     problems += _not_to_be_kept(built, config.cache_s)
+    problems += _not_one_answer(built, config.cache_control)
     if problems:
         raise ConfigError(problems)
     return built
@@ -243,7 +254,13 @@ def _not_to_be_kept(built: list[Route], cache_s: Mapping[str, float]) -> list[st
     return wrong + [f"cache_s: {name} must be positive, not {value:g}" for name, value in cache_s.items() if value <= 0]
 
 
-def _router(built: list[Route], codec: Codec, upstreams: Upstreams, cache_s: Mapping[str, float]) -> Router[Endpoint]:
+def _not_one_answer(built: list[Route], cache_control: Mapping[str, str]) -> list[str]:
+    streams = {route.method.full_name: route.method.server_streaming for route in built}
+    wrong = [f"cache_control: {name} is not served" for name in cache_control if name not in streams]
+    return wrong + [f"cache_control: {name} streams, and is not kept" for name in cache_control if streams.get(name)]
+
+
+def _router(built: list[Route], codec: Codec, upstreams: Upstreams, config: GatewayConfig) -> Router[Endpoint]:
     router: Router[Endpoint] = Router()
     for route in built:
         method = route.method
@@ -257,7 +274,8 @@ def _router(built: list[Route], codec: Codec, upstreams: Upstreams, cache_s: Map
             answers_many=method.server_streaming,
             most_s=upstreams.most_s(method),
             access=method.access,
-            cache_s=cache_s.get(method.full_name, 0) if not transcoder.takes_body else 0,
+            cache_s=config.cache_s.get(method.full_name, 0) if not transcoder.takes_body else 0,
+            cache_control=config.cache_control.get(method.full_name, "").encode(),
         )
         router.add(route.template, route.rule.http_method, endpoint)
     return router

@@ -47,6 +47,7 @@ KEYS: Mapping[str, _Kind] = {
     "redis_url": _TEXT,
     "jwt": _TEXTS_BY_NAME,
     "cache_s": _NUMBERS_BY_NAME,
+    "cache_control": _TEXTS_BY_NAME,
     "deadline_s": _NUMBER,
     "max_body_bytes": _COUNT,
     "max_metadata_bytes": _COUNT,

@@ -27,6 +27,7 @@ FORMS: Mapping[str, Mapping[str, bool]] = {
     "other": {"emit_defaults": False, "enums_as_ints": True, "proto_names": True},
 }
 MAX_BODY_BYTES = 16 << 10
+CACHE_CONTROL = "private, max-age=60"
 PROTO = Path(__file__).parent / "table.proto"
 
 _ERROR_INFO = "type.googleapis.com/google.rpc.ErrorInfo"
@@ -60,7 +61,12 @@ async def bench(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench
     descriptor_set = compile_protos(tmp_path_factory.mktemp("protos"), table=PROTO.read_text())
     async with AsyncExitStack() as stack:
         upstream, address = await stack.enter_async_context(serving(descriptor_set))
-        config = {"descriptor_set": descriptor_set, "upstreams": {SERVICE: address}, "max_body_bytes": MAX_BODY_BYTES}
+        config = {
+            "descriptor_set": descriptor_set,
+            "upstreams": {SERVICE: address},
+            "max_body_bytes": MAX_BODY_BYTES,
+            "cache_control": {f"{SERVICE}.GetThing": CACHE_CONTROL},
+        }
         clients = {
             name: await stack.enter_async_context(_gateway(**config, **form, forward_headers=("X-Extra",)))
             for name, form in FORMS.items()

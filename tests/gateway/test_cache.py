@@ -59,6 +59,20 @@ async def test_what_asks_for_something_else_is_asked_upstream(
     assert probe.calls == before + 1
 
 
+async def test_a_method_says_how_it_may_be_kept_on_the_way(probe_set: bytes, probe: ProbeServer) -> None:
+    said = {READ: 'public, max-age=5, stale-while-revalidate=60, private="x-a"', f"{SERVICE}.Echo": "no-store"}
+    async with shim(probe_set, probe.address, cache_s={READ: 60}, cache_control=said) as http:
+        answers = [await http.get("/v1/stored/said") for _ in range(2)]
+        assert [one.headers["cache-control"] for one in answers] == [said[READ]] * 2
+        assert "authorization" in answers[1].headers["vary"]
+        assert answers[1].headers["age"] == "0"
+        mine = await http.get("/v1/stored/said", headers={"authorization": "Bearer x"})
+        assert (mine.headers["cache-control"], "age" in mine.headers) == (said[READ], False)
+        assert (await http.post("/v1/echo", json={})).headers["cache-control"] == "no-store"
+        assert "cache-control" not in (await http.post("/v1/echo", json={"no": 1})).headers
+        assert "cache-control" not in (await http.get("/v1/arrival")).headers
+
+
 async def test_what_somebody_with_credentials_got_is_not_given_to_others(
     caching: httpx.AsyncClient, probe: ProbeServer
 ) -> None:
@@ -171,4 +185,16 @@ async def test_what_cannot_be_kept_is_refused_at_start(probe_set: bytes) -> None
         f"cache_s: {SERVICE}.Echo is not marked NO_SIDE_EFFECTS, or streams",
         f"cache_s: {SERVICE}.Watch is not marked NO_SIDE_EFFECTS, or streams",
         f"cache_s: {READ} must be positive, not 0",
+    )
+
+
+async def test_what_nobody_may_be_told_is_refused_at_start(probe_set: bytes) -> None:
+    said = {f"{SERVICE}.Watch": "no-store", "no.Such.Method": "no-store", READ: 'private="a\r\nx: y"'}
+    config = GatewayConfig(descriptor_set=probe_set, upstreams={SERVICE: "127.0.0.1:1"}, cache_control=said)
+    with pytest.raises(ConfigError) as refused:
+        Gateway(config)
+    assert refused.value.problems == (
+        f"cache_control: {READ} has {said[READ]!r}, which is no Cache-Control",
+        "cache_control: no.Such.Method is not served",
+        f"cache_control: {SERVICE}.Watch streams, and is not kept",
     )
