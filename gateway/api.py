@@ -228,13 +228,13 @@ class Api:
             rpc,
             form,
             endpoint.transcoder.write,
-            lambda error: self._translated(error, head.request_id),
+            lambda error: self._translated(error, endpoint, head),
             last_event_id=head.last_event_id,
         )
         try:
             await stream.first()
         except grpc.aio.AioRpcError as error:
-            raise self._translated(error, head.request_id) from error
+            raise self._translated(error, endpoint, head) from error
         except asyncio.CancelledError as error:
             raise _gone_or(error) from error
         return stream
@@ -278,7 +278,7 @@ class Api:
             elif time.perf_counter() - began >= _HANGS * endpoint.most_s:
                 # Not the client's own, shorter one, and not one that the upstream tells of.
                 endpoint.breaker.timed_out()
-            told = self._translated(error, head.request_id)
+            told = self._translated(error, endpoint, head)
             raise (conditions.as_failed(told) if head.if_match else told) from error
         endpoint.breaker.answered()
         return reply
@@ -292,9 +292,9 @@ class Api:
             on_disconnect(rpc.cancel)
         return rpc
 
-    def _translated(self, error: grpc.aio.AioRpcError, request_id: str) -> HttpError:
-        self._note(error, request_id)
-        return self._errors.translate(error)
+    def _translated(self, error: grpc.aio.AioRpcError, endpoint: Endpoint, head: Head) -> HttpError:
+        self._note(error, head.request_id)
+        return self._errors.translate(error, endpoint.transcoder.retold)
 
     def _note(self, error: grpc.aio.AioRpcError, request_id: str) -> None:
         """Keep in the log what masking takes from the answer."""

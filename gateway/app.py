@@ -84,7 +84,7 @@ class GatewayConfig:
     """Addresses and networks (CIDR) in front, whose word on where a request comes from counts; `*` for everybody's.
     Upstreams are told the client's address as `x-forwarded-for`, if there are any."""
     emit_defaults: bool = True
-    """How answers are written, as are the next two: see `JsonForm`."""
+    """How answers are written, and fields that are wrong are named, as are the next two: see `JsonForm`."""
     enums_as_ints: bool = False
     proto_names: bool = False
 

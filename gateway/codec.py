@@ -27,7 +27,8 @@ class Codec:
     """Reads and writes messages of one pool."""
 
     def __init__(self, pool: descriptor_pool.DescriptorPool, form: JsonForm = DEFAULT_FORM) -> None:
-        self.reader = JsonReader(pool)
+        self.form = form
+        self.reader = JsonReader(pool, form)
         self.writer = JsonWriter(pool, form)
         self._setters: dict[FieldDescriptor, Setter] = {}
 

@@ -8,7 +8,8 @@ refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 from google.protobuf import descriptor_pool
@@ -18,6 +19,7 @@ from google.protobuf.message import Message
 from gateway import scalars
 from gateway.descriptors import message_class
 from gateway.dynamic import FILLERS, Fill
+from gateway.encode import DEFAULT_FORM, JsonForm
 from gateway.errors import Violation
 from gateway.fields import (
     ANY,
@@ -32,12 +34,12 @@ from gateway.fields import (
     message_of,
 )
 from gateway.findings import MAX_DEPTH, Findings, Path
-from gateway.json_text import BadJsonError, parse
+from gateway.json_text import BadJsonError, GivenTwiceError, parse
 from gateway.scalars import BadValueError, Convert
 from gateway.texts import read_duration, read_mask, read_timestamp
 from gateway.type_urls import find_type
 
-__all__ = ["BadJsonError", "JsonReader", "parse"]
+__all__ = ["BadJsonError", "GivenTwiceError", "JsonReader", "parse"]
 
 _TYPE = "@type"
 _LEAVES: Mapping[str, Convert] = {TIMESTAMP: read_timestamp, DURATION: read_duration, FIELD_MASK: read_mask}
@@ -54,6 +56,8 @@ class _Member(NamedTuple):
     """A field as a member of an object. `convert` is the shorter way past `read`, where no path is needed."""
 
     field: str
+    # What violations call it.
+    told: str
     convert: Convert | None
     read: Read
 
@@ -61,8 +65,10 @@ class _Member(NamedTuple):
 class JsonReader:
     """Fills messages of any type of one pool."""
 
-    def __init__(self, pool: descriptor_pool.DescriptorPool) -> None:
+    def __init__(self, pool: descriptor_pool.DescriptorPool, form: JsonForm = DEFAULT_FORM) -> None:
+        """Fields that are wrong are named as `form` names members; both of their names are read."""
         self._pool = pool
+        self._form = form
         self._readers: dict[Descriptor, Read] = {}
         self._members: dict[FieldDescriptor, _Member] = {}
 
@@ -76,7 +82,7 @@ class JsonReader:
     def read_field(self, value: Any, message: Message, field: FieldDescriptor) -> list[Violation]:
         """Fill one field of a message, of any kind, from a JSON value. Answers what is wrong with it."""
         found = Findings()
-        given = self._member(field).read(value, (None, field.name), 1, found)
+        given = self._member(field).read(value, (None, self._form.member(field)), 1, found)
         _fill(message, {field.name: given}, found)
         return found.violations
 
@@ -101,16 +107,17 @@ class JsonReader:
         members: dict[str, _Member] = {}
         nullable = {field.name for field in descriptor.fields if _is_value(field)}
         choices = [tuple(field.name for field in oneof.fields) for oneof in descriptor.oneofs if oneof.fields[1:]]
+        told = partial(_told, members)
 
         def read_object(value: Any, path: Path, depth: int, found: Findings) -> dict[str, Any] | None:
             # Looked at twice, since to ask costs more than to look.
-            if (type(value) is not dict or depth >= MAX_DEPTH) and not found.is_object(value, path, depth):
+            if (type(value) is not dict or depth >= MAX_DEPTH) and not found.is_object(value, path, depth, step=told):
                 return None
             # None stands for what is null or wrong; constructors take it for absent.
             given: dict[str, Any] = {}
             for name, item in value.items():
                 try:
-                    field, convert, read = members[name]
+                    field, called, convert, read = members[name]
                 except KeyError:
                     found.add((path, name), "is not a field of this message")
                     continue
@@ -120,14 +127,14 @@ class JsonReader:
                     except BadValueError as error:
                         given[field] = None
                         if item is not None:
-                            found.add((path, field), str(error))
+                            found.add((path, called), str(error))
                 elif item is None and field not in nullable:
                     given[field] = None
                 else:
-                    given[field] = read(item, (path, field), depth + 1, found)
+                    given[field] = read(item, (path, called), depth + 1, found)
             if choices or len(given) < len(value):
                 fields = [members[name].field for name in value if name in members]
-                _look_for_rivals(fields, choices, given, path, found)
+                found.add_members(path, _rivals(fields, choices, given, told))
             return given
 
         self._readers[descriptor] = read_object
@@ -143,7 +150,7 @@ class JsonReader:
                 convert, read = None, self._map(field)
             elif is_repeated(field):
                 convert, read = None, _list_reader(read) if convert is None else _scalars_reader(convert, read)
-            member = self._members[field] = _Member(field.name, convert, read)
+            member = self._members[field] = _Member(field.name, self._form.member(field), convert, read)
         return member
 
     def _one(self, field: FieldDescriptor) -> tuple[Convert | None, Read]:
@@ -160,7 +167,7 @@ class JsonReader:
 
     def _read_any(self, value: Any, path: Path, depth: int, found: Findings) -> dict[str, Any] | None:
         """An empty object is an Any of nothing; every other tells its type, wherever it does."""
-        if not found.is_object(value, path, depth):
+        if not found.is_object(value, path, depth, step=str):
             return None
         if not value:
             return {}
@@ -192,17 +199,22 @@ class JsonReader:
         return read_beside_type
 
 
-def _look_for_rivals(
-    fields: Sequence[str], choices: Sequence[Sequence[str]], given: Mapping[str, Any], path: Path, found: Findings
-) -> None:
-    """Note fields that were given by both of their names, and of each oneof all that were given but the first."""
+def _told(members: Mapping[str, _Member], name: str) -> str:
+    """What violations call a member that is given by this name."""
+    return members[name].told if name in members else name
+
+
+def _rivals(
+    fields: Sequence[str], choices: Sequence[Sequence[str]], given: Mapping[str, Any], told: Callable[[str], str]
+) -> Iterator[tuple[str, str]]:
+    """Fields that were given by both of their names, and of each oneof all that were given but the first; and why."""
     for field in given:
         if fields.count(field) > 1:
-            found.add((path, field), "is given more than once")
+            yield told(field), "is given more than once"
     for choice in choices:
         chosen = [field for field, item in given.items() if field in choice and item is not None]
         for field in chosen[1:]:
-            found.add((path, field), f"is given beside {chosen[0]}, and only one of them may be")
+            yield told(field), f"is given beside {told(chosen[0])}, and only one of them may be"
 
 
 def _leaf_reader(convert: Convert) -> Read:

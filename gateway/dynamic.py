@@ -12,6 +12,7 @@ from typing import Any
 from gateway import scalars
 from gateway.fields import LIST_VALUE, STRUCT, VALUE
 from gateway.findings import MAX_DEPTH, Findings, Path
+from gateway.json_text import Twice
 from gateway.scalars import BadValueError
 
 
@@ -20,7 +21,7 @@ def fill_value(value: Any, message: Any, path: Path, depth: int, found: Findings
     kind = type(value)
     if depth > MAX_DEPTH:
         found.add(path, "nests too deep")
-    elif kind is dict:
+    elif kind is dict or kind is Twice:
         message.struct_value.SetInParent()
         fill_struct(value, message.struct_value, path, depth + 1, found)
     elif kind is list:

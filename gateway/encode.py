@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import base64
 import math
+import re
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -44,6 +45,9 @@ Write = Callable[[Any], Any]
 _Step = tuple[str, str, Write | None]
 """A member, the field behind it, and its conversion unless JSON takes the value as it is."""
 
+# A name in a path of fields, and what stands between it and the next.
+_STEP = re.compile(r"([^.\[\]]+)((?:\[[^\]]*\])?(?:\.|$))")
+_PATH = re.compile(rf"(?:{_STEP.pattern})+")
 _AS_STRING = {
     FieldDescriptor.TYPE_INT64,
     FieldDescriptor.TYPE_UINT64,
@@ -61,11 +65,33 @@ class JsonForm:
     """Whether members without presence are there at their defaults, too."""
     enums_as_ints: bool = False
     proto_names: bool = False
-    """Whether members have their names of the proto instead of their JSON names."""
+    """Whether members have their names of the proto instead of their JSON names, also where violations name them."""
 
     def member(self, field: FieldDescriptor) -> str:
         """What the field is called."""
         return field.name if self.proto_names else field.json_name
+
+    def path(self, fields: Iterable[FieldDescriptor]) -> str:
+        """What the last of these fields is called, each of which is in the one before it."""
+        return ".".join(self.member(field) for field in fields)
+
+    def retold(self, message: Descriptor, path: str) -> str:
+        """A path of the proto's names, such as `items[1].unit_price`, in the names of members.
+
+        What leads to no field of the message is answered as it is.
+        """
+        at: Descriptor | None = message
+        steps: list[str] = []
+        if not _PATH.fullmatch(path):
+            return path
+        for name, rest in _STEP.findall(path):
+            field = at.fields_by_name.get(name) if at is not None else None
+            if field is None:
+                return path
+            steps += self.member(field), rest
+            value = message_of(field).fields_by_name["value"] if is_map(field) else field
+            at = value.message_type
+        return "".join(steps)
 
 
 DEFAULT_FORM = JsonForm()

@@ -7,7 +7,7 @@ that a library or a crashed handler wrote never leaves the shim: only what an up
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,7 +66,7 @@ _MASKED: Mapping[grpc.StatusCode, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One field of a request that is wrong, and why. `field` is a path of proto names such as `lines[1].quantity`."""
+    """One field of a request that is wrong, and why. `field` is a path such as `items[1].unitPrice`, or a header."""
 
     field: str
     description: str
@@ -144,8 +144,8 @@ class UpstreamErrors:
         self._pools = (pool, descriptor_pool.Default())
         self._writer = writer
 
-    def translate(self, error: grpc.aio.AioRpcError) -> HttpError:
-        """The same error in HTTP's words.
+    def translate(self, error: grpc.aio.AioRpcError, retold: Callable[[str], str] = str) -> HttpError:
+        """The same error in HTTP's words; `retold` tells what JSON calls a field of the request.
 
         A message that comes without a google.rpc.Status is kept only with codes that no library uses for its own.
         """
@@ -153,7 +153,7 @@ class UpstreamErrors:
         if status not in HTTP_CODES:
             return internal()
         rich = _rich_status(error)
-        details = list(self._details(rich.details)) if rich is not None else []
+        details = list(self._details(rich.details, retold)) if rich is not None else []
         message = error.details() or status.name
         if rich is None:
             message = _MASKED.get(status, message)
@@ -161,22 +161,25 @@ class UpstreamErrors:
             details.append(retry_info())
         return HttpError(status, status.name, message, details=details)
 
-    def _details(self, packed: Iterable[Any]) -> Iterable[Mapping[str, Any]]:
+    def _details(self, packed: Iterable[Any], retold: Callable[[str], str]) -> Iterable[Mapping[str, Any]]:
         for detail in packed:
             if detail.type_url.endswith(_DEBUG_INFO.removeprefix(_PREFIX)):
                 continue
-            unpacked = self._unpack(detail)
+            unpacked = self._unpack(detail, retold)
             if unpacked is not None:
                 yield {"@type": detail.type_url, **unpacked}
 
-    def _unpack(self, detail: Any) -> Mapping[str, Any] | None:
+    def _unpack(self, detail: Any, retold: Callable[[str], str]) -> Mapping[str, Any] | None:
         """The JSON of a detail, or None when neither the served protos nor google.rpc know its type."""
         name = detail.type_url.rpartition("/")[2]
         for pool in self._pools:
             try:
-                message = message_class(pool.FindMessageTypeByName(name)).FromString(detail.value)
+                message: Any = message_class(pool.FindMessageTypeByName(name)).FromString(detail.value)
             except (KeyError, DecodeError):
                 continue
+            if detail.type_url == _BAD_REQUEST:
+                for violation in message.field_violations:
+                    violation.field = retold(violation.field)
             value = self._writer.value(message)
             return value if isinstance(value, dict) else {"value": value}
         return None

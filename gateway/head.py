@@ -165,5 +165,5 @@ def _key(standing: str, text: str) -> str:
     """An idempotency key; quotes around it, as structured headers have them, are not part of it."""
     key = text[1:-1] if len(text) > 1 and text[0] == text[-1] == '"' else text
     if standing not in ("", key):
-        raise invalid([Violation("request_id", "two different headers Idempotency-Key")])
+        raise invalid([Violation("idempotency-key", "is given with two values")])
     return key

@@ -7,6 +7,7 @@ have one name. So what it has read is written again, which takes little: a lost 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any, NoReturn
 
 import orjson
@@ -20,8 +21,24 @@ class BadJsonError(ValueError):
         self.field = field
 
 
+class Twice(dict[str, Any]):
+    """An object in which members were given more than once: it holds the last of each, and `names` them."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        self.names = [name for name, times in Counter(name for name, _ in pairs).items() if times > 1]
+
+
+class GivenTwiceError(BadJsonError):
+    """Members are given twice. `value` is what the text holds, with a Twice where they are, for who knows the way."""
+
+    def __init__(self, value: Any, field: str) -> None:
+        super().__init__("is given more than once", field)
+        self.value = value
+
+
 def parse(text: bytes) -> Any:
-    """The JSON value of UTF-8 text. Raises BadJsonError, also for NaN, Infinity and members given twice."""
+    """The JSON value of UTF-8 text. Raises BadJsonError, also for NaN and Infinity, and for members given twice."""
     try:
         value = orjson.loads(text)
         again = orjson.dumps(value)
@@ -44,8 +61,17 @@ def _quotes(text: bytes) -> int:
 
 def parse_slowly(text: bytes) -> Any:
     """As `parse`, by the standard library alone."""
+    twice: list[Twice] = []
+
+    def to_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        value = dict(pairs)
+        if len(value) == len(pairs):
+            return value
+        twice.append(Twice(pairs))
+        return twice[-1]
+
     try:
-        return json.loads(text.decode(), object_pairs_hook=_object, parse_constant=_refuse_constant)
+        value = json.loads(text.decode(), object_pairs_hook=to_object, parse_constant=_refuse_constant)
     except BadJsonError:
         raise
     except UnicodeDecodeError as error:
@@ -56,16 +82,8 @@ def parse_slowly(text: bytes) -> Any:
         raise BadJsonError("the body nests too deep") from error
     except ValueError as error:
         raise BadJsonError("the body holds a number with too many digits") from error
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        seen: set[str] = set()
-        for name, _ in pairs:
-            if name in seen:
-                raise BadJsonError("is given more than once", name)
-            seen.add(name)
+    if twice:
+        raise GivenTwiceError(value, twice[0].names[0])
     return value
 
 

@@ -18,8 +18,8 @@ from google.protobuf.message import DecodeError, Message
 
 from gateway import codec, conditions
 from gateway.accept import weighed
-from gateway.codec import Codec
-from gateway.decode import BadJsonError
+from gateway.codec import Codec, JsonForm
+from gateway.decode import BadJsonError, GivenTwiceError
 from gateway.descriptors import message_class
 from gateway.errors import JSON, HttpError, Violation, invalid
 from gateway.fields import FIELD_MASK, HTTP_BODY, FieldPathError, is_map, message_of, resolve, takes_text
@@ -61,6 +61,8 @@ class HttpRequest:
 class _PathField:
     variable: Variable
     fields: tuple[FieldDescriptor, ...]
+    # What violations call it.
+    told: str
     set_text: Setter
 
 
@@ -76,9 +78,9 @@ class Transcoder:
         self._bound = {field.variable.path for field in self._path}
         self._raw_body = _raw_body(route)
         self._body_field = method.input.fields_by_name.get(rule.body) if rule.body not in ("", "*") else None
-        self._key = _has_key(route)
+        self._key = _key_of(route, messages.form)
         self._mask = _derives_mask(route)
-        self._guard = _guard_of(route)
+        self._guard = _guard_of(route, messages.form)
         self._tag = _tag_of(route)
         self._answers_raw = _answers_raw(route)
         self._write = _writer(route, messages)
@@ -98,6 +100,10 @@ class Transcoder:
         """The `etag` of a reply, empty if it has none."""
         return self._tag(reply) if self._tag is not None else ""
 
+    def retold(self, path: str) -> str:
+        """What JSON calls a field of the request that an upstream names by the proto's names."""
+        return self._messages.form.retold(self._route.method.input, path)
+
     def read(self, request: HttpRequest) -> Message:
         """The request message. Raises HttpError: 415, or INVALID_ARGUMENT with every field that is wrong."""
         message = self._new()
@@ -107,7 +113,7 @@ class Transcoder:
         if request.query:
             self._read_query(request.query, message, violations)
         if request.idempotency_key and self._key:
-            _set_key(message, request.idempotency_key, violations)
+            _set_key(message, request.idempotency_key, self._key, violations)
         if request.guard is not None:
             self._set_guard(message, request.guard, violations)
         if violations:
@@ -185,36 +191,43 @@ class Transcoder:
             try:
                 bound.set_text(parent, bound.variable.value(segments))
             except (BadValueError, UnicodeDecodeError) as error:
-                violations.append(Violation(bound.variable.path, _say(error)))
+                violations.append(Violation(bound.told, _say(error)))
                 continue
             if given and given != getattr(parent, name):
-                violations.append(Violation(bound.variable.path, "differs between the path and the body"))
+                violations.append(Violation(bound.told, "differs between the path and the body"))
 
     def _read_query(self, query: bytes, message: Any, violations: list[Violation]) -> None:
         seen: set[str] = set()
         chosen: dict[tuple[str, str], str] = {}
         for name, text in _pairs(query, violations):
+            entry = _ENTRY.fullmatch(name)
             try:
-                entry = _ENTRY.fullmatch(name)
                 fields = self._query_field(entry[1] if entry else name, is_entry=entry is not None)
-                path = ".".join(field.name for field in fields) + (f"[{entry[2]}]" if entry else "")
-                if path in seen and (entry is not None or not fields[-1].is_repeated):
-                    violations.append(Violation(path, "is given more than once"))
-                    continue
-                seen.add(path)
-                rival = _rival(fields, path, chosen)
-                if rival:
-                    violations.append(Violation(path, f"is given beside {rival}, and only one of them may be"))
-                    continue
-                parent = message
-                for field in fields[:-1]:
-                    parent = getattr(parent, field.name)
-                if entry is None:
-                    self._messages.text_setter(fields[-1])(parent, text)
-                else:
-                    self._set_entry(parent, fields[-1], entry[2], text)
-            except (BadValueError, FieldPathError) as error:
+            except FieldPathError as error:
                 violations.append(Violation(name, str(error)))
+                continue
+            told = self._messages.form.path(fields) + (f"[{entry[2]}]" if entry else "")
+            if told in seen and (entry is not None or not fields[-1].is_repeated):
+                violations.append(Violation(told, "is given more than once"))
+                continue
+            seen.add(told)
+            rival = _rival(fields, told, chosen)
+            if rival:
+                violations.append(Violation(told, f"is given beside {rival}, and only one of them may be"))
+                continue
+            try:
+                self._set(message, fields, entry[2] if entry else None, text)
+            except BadValueError as error:
+                violations.append(Violation(told, str(error)))
+
+    def _set(self, message: Any, fields: Sequence[FieldDescriptor], key: str | None, text: str) -> None:
+        """Set the last of these fields, each in the one before it, or the entry of that key in it."""
+        for field in fields[:-1]:
+            message = getattr(message, field.name)
+        if key is None:
+            self._messages.text_setter(fields[-1])(message, text)
+        else:
+            self._set_entry(message, fields[-1], key, text)
 
     def _set_entry(self, parent: Any, field: FieldDescriptor, key: str, text: str) -> None:
         """Set one entry of a map."""
@@ -252,10 +265,10 @@ class Transcoder:
             return
         if not guard:
             return
-        path, of_resource = self._guard
+        told, of_resource = self._guard
         target = of_resource(message)
         if target.etag not in ("", guard):
-            violations.append(Violation(path, "differs from the header If-Match"))
+            violations.append(Violation(told, "differs from the header If-Match"))
         else:
             target.etag = guard
 
@@ -272,7 +285,8 @@ class Transcoder:
 
 def _path_field(route: Route, variable: Variable, messages: Codec) -> _PathField:
     fields = resolve(route.method.input, variable.path)
-    return _PathField(variable=variable, fields=fields, set_text=messages.text_setter(fields[-1]))
+    told = messages.form.path(fields)
+    return _PathField(variable=variable, fields=fields, told=told, set_text=messages.text_setter(fields[-1]))
 
 
 def _raw_body(route: Route) -> Callable[[Any], Any] | None:
@@ -286,8 +300,10 @@ def _raw_body(route: Route) -> Callable[[Any], Any] | None:
     return None
 
 
-def _has_key(route: Route) -> bool:
-    return _has_text(route.method.input, _KEY_FIELD)
+def _key_of(route: Route, form: JsonForm) -> str:
+    """What violations call the field that an idempotency key fills; empty without one."""
+    request = route.method.input
+    return form.member(request.fields_by_name[_KEY_FIELD]) if _has_text(request, _KEY_FIELD) else ""
 
 
 def _derives_mask(route: Route) -> bool:
@@ -296,10 +312,10 @@ def _derives_mask(route: Route) -> bool:
     return is_mask and route.rule.http_method == "PATCH" and route.rule.body not in ("", "*")
 
 
-def _guard_of(route: Route) -> tuple[str, Callable[[Any], Any]] | None:
+def _guard_of(route: Route, form: JsonForm) -> tuple[str, Callable[[Any], Any]] | None:
     """Where the upstream looks for the state that a change is guarded by: in the request, or in its resource.
 
-    The path of that field, and what holds it.
+    What violations call that field, and what holds it.
     """
     if route.rule.http_method in _SAFE:
         return None
@@ -311,7 +327,8 @@ def _guard_of(route: Route) -> tuple[str, Callable[[Any], Any]] | None:
     name = body.name
     if not _has_text(body.message_type, conditions.FIELD):
         return None
-    return f"{name}.{conditions.FIELD}", lambda request: getattr(request, name)
+    told = form.path((body, body.message_type.fields_by_name[conditions.FIELD]))
+    return told, lambda request: getattr(request, name)
 
 
 def _tag_of(route: Route) -> Callable[[Any], str] | None:
@@ -375,6 +392,9 @@ def _raw(body: Any) -> tuple[bytes, bytes]:
 def _parsed(request: HttpRequest) -> Any:
     try:
         return codec.parse(request.body)
+    except GivenTwiceError as error:
+        # The reader names them, with the way to each.
+        return error.value
     except BadJsonError as error:
         wrong = _within(request, Violation(error.field or "body", str(error)))
         raise invalid([wrong], "MALFORMED_JSON") from error
@@ -431,10 +451,10 @@ def _pairs(query: bytes, violations: list[Violation]) -> Iterable[tuple[str, str
             violations.append(Violation("query", _say(error)))
 
 
-def _set_key(message: Any, key: str, violations: list[Violation]) -> None:
+def _set_key(message: Any, key: str, told: str, violations: list[Violation]) -> None:
     given = message.request_id
     if given and given != key:
-        violations.append(Violation(_KEY_FIELD, "differs from the header Idempotency-Key"))
+        violations.append(Violation(told, "differs from the header Idempotency-Key"))
     else:
         message.request_id = key
 

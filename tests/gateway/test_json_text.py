@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gateway.json_text import BadJsonError, parse, parse_slowly
+from gateway.json_text import BadJsonError, GivenTwiceError, Twice, parse, parse_slowly
 
 _VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),
@@ -85,6 +85,14 @@ def test_what_is_nearly_json_is_refused_as_the_standard_library_refuses_it(text:
 
 def test_integers_of_64_bits_are_exact() -> None:
     assert parse(b"[18446744073709551615, -9223372036854775808]") == [(1 << 64) - 1, -(1 << 63)]
+
+
+def test_members_that_are_given_twice_are_marked_where_they_are() -> None:
+    with pytest.raises(GivenTwiceError) as raised:
+        parse(b'{"a": [{}, {"b": 1, "c": 2, "b": 3, "c": 4, "d": 5}], "e": 6}')
+    twice = raised.value.value["a"][1]
+    assert (type(twice), twice, twice.names) == (Twice, {"b": 3, "c": 4, "d": 5}, ["b", "c"])
+    assert type(raised.value.value) is dict
 
 
 @pytest.mark.parametrize(

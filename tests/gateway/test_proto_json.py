@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 from gateway.codec import Codec, JsonForm, parse
 from gateway.descriptors import load, message_class
 from gateway.errors import Violation
+from gateway.json_text import GivenTwiceError
 from gateway.texts import UnwritableError
 from tests.gateway.probe import HERE, compile_protos
 
@@ -25,6 +26,9 @@ class Kinds:
 
     def violations(self, text: str) -> list[Violation]:
         return self._codec.reader.read(parse(text.encode()), self.new())
+
+    def violations_of(self, value: Any) -> list[Violation]:
+        return self._codec.reader.read(value, self.new())
 
     def read(self, text: str) -> Any:
         message = self.new()
@@ -99,22 +103,22 @@ def test_what_is_allowed_is_read(kinds: Kinds, text: str, wanted: dict[str, Any]
 @pytest.mark.parametrize(
     ("text", "field"),
     [
-        ('{"anInt32": 1.5}', "an_int32"),
-        ('{"anInt32": 2147483648}', "an_int32"),
-        ('{"anInt32": "01"}', "an_int32"),
-        ('{"anInt32": "+1"}', "an_int32"),
-        ('{"anInt32": " 1"}', "an_int32"),
-        ('{"anInt32": "1 "}', "an_int32"),
-        ('{"anInt32": "1_0"}', "an_int32"),
-        ('{"anInt32": "٣"}', "an_int32"),
-        ('{"anInt32": ""}', "an_int32"),
-        ('{"anInt32": "3x3"}', "an_int32"),
-        ('{"anInt32": [1]}', "an_int32"),
-        ('{"anInt64": "9007199254740993.5"}', "an_int64"),
-        ('{"anInt64": 9223372036854775808}', "an_int64"),
-        ('{"anInt64": -9223372036854775809}', "an_int64"),
-        ('{"aUint64": 18446744073709551616}', "a_uint64"),
-        ('{"aUint64": -1}', "a_uint64"),
+        ('{"anInt32": 1.5}', "anInt32"),
+        ('{"anInt32": 2147483648}', "anInt32"),
+        ('{"anInt32": "01"}', "anInt32"),
+        ('{"anInt32": "+1"}', "anInt32"),
+        ('{"anInt32": " 1"}', "anInt32"),
+        ('{"anInt32": "1 "}', "anInt32"),
+        ('{"anInt32": "1_0"}', "anInt32"),
+        ('{"anInt32": "٣"}', "anInt32"),
+        ('{"anInt32": ""}', "anInt32"),
+        ('{"anInt32": "3x3"}', "anInt32"),
+        ('{"anInt32": [1]}', "anInt32"),
+        ('{"anInt64": "9007199254740993.5"}', "anInt64"),
+        ('{"anInt64": 9223372036854775808}', "anInt64"),
+        ('{"anInt64": -9223372036854775809}', "anInt64"),
+        ('{"aUint64": 18446744073709551616}', "aUint64"),
+        ('{"aUint64": -1}', "aUint64"),
         ('{"int64s": [1, false]}', "int64s[1]"),
         ('{"int64s": [1, null]}', "int64s[1]"),
         ('{"int64s": 1}', "int64s"),
@@ -122,49 +126,49 @@ def test_what_is_allowed_is_read(kinds: Kinds, text: str, wanted: dict[str, Any]
         ('{"leaves": [{}, 2]}', "leaves[1]"),
         ('{"leaves": [null]}', "leaves[0]"),
         ('{"leaves": {}}', "leaves"),
-        ('{"leaves": [{}, {"next": {"someNumber": "x"}}]}', "leaves[1].next.some_number"),
-        ('{"aDouble": 1.89769e+308}', "a_double"),
-        ('{"aDouble": -1.89769e+308}', "a_double"),
-        ('{"aDouble": "1e999"}', "a_double"),
-        ('{"aDouble": "nan"}', "a_double"),
-        ('{"aDouble": "inf"}', "a_double"),
-        ('{"aDouble": ""}', "a_double"),
-        ('{"aFloat": 3.502823e+38}', "a_float"),
-        ('{"aFloat": -3.502823e+38}', "a_float"),
-        ('{"aBool": "true"}', "a_bool"),
-        ('{"aBool": 0}', "a_bool"),
-        ('{"byBool": {"True": true}}', "by_bool[True]"),
-        ('{"byBool": {"1": true}}', "by_bool[1]"),
-        ('{"byInt32": {"1": "a", "1.0": "b"}}', "by_int32[1.0]"),
-        ('{"byInt32": {"01": "a"}}', "by_int32[01]"),
-        ('{"byInt32": {"1": null}}', "by_int32[1]"),
-        ('{"byString": {"a": null}}', "by_string[a]"),
-        ('{"byString": {"a": {"next": {"next": 1}}}}', "by_string[a].next.next"),
-        ('{"aBytes": "A"}', "a_bytes"),
-        ('{"aBytes": "AQ="}', "a_bytes"),
-        ('{"aBytes": "AQI=="}', "a_bytes"),
-        ('{"aBytes": "A Q I ="}', "a_bytes"),
-        ('{"aSize": "size_small"}', "a_size"),
-        ('{"aSize": "1"}', "a_size"),
-        ('{"aSize": true}', "a_size"),
-        ('{"aSize": ["SIZE_SMALL"]}', "a_size"),
-        ('{"aSize": 1.5}', "a_size"),
-        ('{"aNull": 1}', "a_null"),
-        ('{"aNull": "null"}', "a_null"),
-        ('{"aString": 12345}', "a_string"),
-        ('{"aString": "\\ude01\\ud83d"}', "a_string"),
-        ('{"byString": {"\\ud800": {}}}', "by_string[\ud800]"),
-        ('{"aLeaf": []}', "a_leaf"),
-        ('{"oneNumber": 1, "oneText": "a"}', "one_text"),
-        ('{"oneNull": null, "oneText": "a"}', "one_text"),
-        ('{"oneValue": null, "oneLeaf": {}}', "one_leaf"),
-        ('{"maybeInt64": 1, "maybe_int64": 1}', "maybe_int64"),
-        ('{"maybeInt64": null, "maybe_int64": 1}', "maybe_int64"),
+        ('{"leaves": [{}, {"next": {"someNumber": "x"}}]}', "leaves[1].next.someNumber"),
+        ('{"aDouble": 1.89769e+308}', "aDouble"),
+        ('{"aDouble": -1.89769e+308}', "aDouble"),
+        ('{"aDouble": "1e999"}', "aDouble"),
+        ('{"aDouble": "nan"}', "aDouble"),
+        ('{"aDouble": "inf"}', "aDouble"),
+        ('{"aDouble": ""}', "aDouble"),
+        ('{"aFloat": 3.502823e+38}', "aFloat"),
+        ('{"aFloat": -3.502823e+38}', "aFloat"),
+        ('{"aBool": "true"}', "aBool"),
+        ('{"aBool": 0}', "aBool"),
+        ('{"byBool": {"True": true}}', "byBool[True]"),
+        ('{"byBool": {"1": true}}', "byBool[1]"),
+        ('{"byInt32": {"1": "a", "1.0": "b"}}', "byInt32[1.0]"),
+        ('{"byInt32": {"01": "a"}}', "byInt32[01]"),
+        ('{"byInt32": {"1": null}}', "byInt32[1]"),
+        ('{"byString": {"a": null}}', "byString[a]"),
+        ('{"byString": {"a": {"next": {"next": 1}}}}', "byString[a].next.next"),
+        ('{"aBytes": "A"}', "aBytes"),
+        ('{"aBytes": "AQ="}', "aBytes"),
+        ('{"aBytes": "AQI=="}', "aBytes"),
+        ('{"aBytes": "A Q I ="}', "aBytes"),
+        ('{"aSize": "size_small"}', "aSize"),
+        ('{"aSize": "1"}', "aSize"),
+        ('{"aSize": true}', "aSize"),
+        ('{"aSize": ["SIZE_SMALL"]}', "aSize"),
+        ('{"aSize": 1.5}', "aSize"),
+        ('{"aNull": 1}', "aNull"),
+        ('{"aNull": "null"}', "aNull"),
+        ('{"aString": 12345}', "aString"),
+        ('{"aString": "\\ude01\\ud83d"}', "aString"),
+        ('{"byString": {"\\ud800": {}}}', "byString[\ud800]"),
+        ('{"aLeaf": []}', "aLeaf"),
+        ('{"oneNumber": 1, "oneText": "a"}', "oneText"),
+        ('{"oneNull": null, "oneText": "a"}', "oneText"),
+        ('{"oneValue": null, "oneLeaf": {}}', "oneLeaf"),
+        ('{"maybeInt64": 1, "maybe_int64": 1}', "maybeInt64"),
+        ('{"maybeInt64": null, "maybe_int64": 1}', "maybeInt64"),
         ('{"AString": "a"}', "AString"),
-        ('{"aLeaf": {"some-text": ""}}', "a_leaf.some-text"),
-        ('{"wrappedUint32": -1}', "wrapped_uint32"),
-        ('{"manyWrapped": [null]}', "many_wrapped[0]"),
-        ('{"anEmpty": {"a": 1}}', "an_empty.a"),
+        ('{"aLeaf": {"some-text": ""}}', "aLeaf.some-text"),
+        ('{"wrappedUint32": -1}', "wrappedUint32"),
+        ('{"manyWrapped": [null]}', "manyWrapped[0]"),
+        ('{"anEmpty": {"a": 1}}', "anEmpty.a"),
     ],
 )
 def test_what_is_not_is_refused_by_name(kinds: Kinds, text: str, field: str) -> None:
@@ -259,7 +263,7 @@ def test_spans_are_read_and_written(kinds: Kinds, text: str, seconds: int, nanos
     ],
 )
 def test_what_is_no_span_is_refused(kinds: Kinds, text: str) -> None:
-    assert [violation.field for violation in kinds.violations(f'{{"aSpan": "{text}"}}')] == ["a_span"]
+    assert [violation.field for violation in kinds.violations(f'{{"aSpan": "{text}"}}')] == ["aSpan"]
 
 
 @pytest.mark.parametrize(
@@ -335,12 +339,12 @@ def test_any_json_is_kept(kinds: Kinds, text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "field"),
     [
-        ('{"aStruct": []}', "a_struct"),
-        ('{"aStruct": {"a": [1, {"b": 1e999}]}}', "a_struct[a][1][b]"),
-        ('{"aStruct": {"a": 1' + "0" * 400 + "}}", "a_struct[a]"),
-        ('{"aStruct": {"a": "\\ud800"}}', "a_struct[a]"),
-        ('{"aList": {}}', "a_list"),
-        ('{"aList": "a"}', "a_list"),
+        ('{"aStruct": []}', "aStruct"),
+        ('{"aStruct": {"a": [1, {"b": 1e999}]}}', "aStruct[a][1][b]"),
+        ('{"aStruct": {"a": 1' + "0" * 400 + "}}", "aStruct[a]"),
+        ('{"aStruct": {"a": "\\ud800"}}', "aStruct[a]"),
+        ('{"aList": {}}', "aList"),
+        ('{"aList": "a"}', "aList"),
         ('{"structs": [{}, null]}', "structs[1]"),
         ('{"lists": [null]}', "lists[0]"),
     ],
@@ -377,28 +381,28 @@ def test_the_type_of_a_packed_message_may_stand_anywhere(kinds: Kinds) -> None:
 @pytest.mark.parametrize(
     ("text", "fields"),
     [
-        ('{"anAny": []}', ["an_any"]),
-        ('{"anAny": {"someText": "a"}}', ["an_any.@type"]),
-        ('{"anAny": {"@type": ""}}', ["an_any.@type"]),
-        ('{"anAny": {"@type": null}}', ["an_any.@type"]),
-        ('{"anAny": {"@type": "not_a_url", "value": ""}}', ["an_any.@type"]),
-        ('{"anAny": {"@type": "kinds.v1.Leaf"}}', ["an_any.@type"]),
-        ('{"anAny": {"@type": "example.com/kinds.v1.Unheard"}}', ["an_any.@type"]),
-        ('{"anAny": {"@type": "example.com/google.rpc.Unheard"}}', ["an_any.@type"]),
-        ('{"anAny": {"@type": "example.com/ErrorInfo"}}', ["an_any.@type"]),
-        ('{"anAny": {"@type": "example.com/"}}', ["an_any.@type"]),
-        ('{"anAny": {"@type": "example.com/\\ud800"}}', ["an_any.@type"]),
+        ('{"anAny": []}', ["anAny"]),
+        ('{"anAny": {"someText": "a"}}', ["anAny.@type"]),
+        ('{"anAny": {"@type": ""}}', ["anAny.@type"]),
+        ('{"anAny": {"@type": null}}', ["anAny.@type"]),
+        ('{"anAny": {"@type": "not_a_url", "value": ""}}', ["anAny.@type"]),
+        ('{"anAny": {"@type": "kinds.v1.Leaf"}}', ["anAny.@type"]),
+        ('{"anAny": {"@type": "example.com/kinds.v1.Unheard"}}', ["anAny.@type"]),
+        ('{"anAny": {"@type": "example.com/google.rpc.Unheard"}}', ["anAny.@type"]),
+        ('{"anAny": {"@type": "example.com/ErrorInfo"}}', ["anAny.@type"]),
+        ('{"anAny": {"@type": "example.com/"}}', ["anAny.@type"]),
+        ('{"anAny": {"@type": "example.com/\\ud800"}}', ["anAny.@type"]),
         (
             '{"anys": [{"@type": "example.com/kinds.v1.Leaf", "next": {"a": 1, "someNumber": ""}}]}',
-            ["anys[0].next.a", "anys[0].next.some_number"],
+            ["anys[0].next.a", "anys[0].next.someNumber"],
         ),
-        ('{"anAny": {"@type": "example.com/google.protobuf.Duration"}}', ["an_any.value"]),
-        ('{"anAny": {"@type": "example.com/google.protobuf.Duration", "value": null}}', ["an_any.value"]),
-        ('{"anAny": {"@type": "example.com/google.protobuf.Duration", "value": "1s", "a": 1}}', ["an_any.a"]),
-        ('{"anAny": {"@type": "example.com/google.protobuf.Any", "value": {"a": 1}}}', ["an_any.value.@type"]),
+        ('{"anAny": {"@type": "example.com/google.protobuf.Duration"}}', ["anAny.value"]),
+        ('{"anAny": {"@type": "example.com/google.protobuf.Duration", "value": null}}', ["anAny.value"]),
+        ('{"anAny": {"@type": "example.com/google.protobuf.Duration", "value": "1s", "a": 1}}', ["anAny.a"]),
+        ('{"anAny": {"@type": "example.com/google.protobuf.Any", "value": {"a": 1}}}', ["anAny.value.@type"]),
         (
             '{"anysByName": {"a": {"@type": "example.com/kinds.v1.Leaf", "next": {"next": 1}}}}',
-            ["anys_by_name[a].next.next"],
+            ["anysByName[a].next.next"],
         ),
     ],
 )
@@ -463,3 +467,11 @@ def test_one_field_of_each_form_is_read_alone(kinds: Kinds) -> None:
         field = kinds.new.DESCRIPTOR.fields_by_name[name]
         assert codec.reader.read_field(value, message, field) == []
         assert parse(codec.writer.field(field)(message)) == value
+
+
+@pytest.mark.parametrize("text", ['{"%s": %s}', '{"%s": [%s]}', '{"%s": {"1": %s}}', '{"%s": {"a": [{"a": %s}]}}'])
+def test_no_kind_of_field_takes_members_that_are_given_twice(kinds: Kinds, text: str) -> None:
+    for field in kinds.new.DESCRIPTOR.fields:
+        with pytest.raises(GivenTwiceError) as raised:
+            parse((text % (field.json_name, '{"a": null, "a": null}')).encode())
+        assert kinds.violations_of(raised.value.value), field.name
