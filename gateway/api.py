@@ -13,6 +13,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import grpc
@@ -23,6 +24,7 @@ from gateway.breaker import Breaker
 from gateway.cache import ResponseCache
 from gateway.errors import JSON, HttpError, UpstreamErrors, Violation, internal, invalid
 from gateway.head import MAX_METADATA_BYTES, PASSED_HEADERS, TRACING, Head, read_head, timeout_s
+from gateway.inflow import ClientGoneError, Inflow
 from gateway.limits import Limits
 from gateway.metrics import CLIENT_GONE, UNMATCHED, Meter
 from gateway.routes import MethodNotAllowedError, Router
@@ -37,6 +39,8 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 ON_DISCONNECT = "gateway.on_disconnect"
 """ASGI extension of our server: a callable that takes what to call when the client has gone."""
+UNHURRIED = "gateway.unhurried"
+"""ASGI extension of our server: a callable that says that this request's body may take as long as it likes."""
 _FORWARDED_FOR = "x-forwarded-for"
 _OPTIONS = "OPTIONS"
 
@@ -49,10 +53,6 @@ _SAFE = frozenset({"GET", "HEAD"})
 # What a proxy says may be anything.
 _ADDRESS = re.compile(r"[0-9A-Fa-f.:]{2,45}")
 logger = logging.getLogger("gateway")
-
-
-class ClientGoneError(Exception):
-    """The client closed its connection; nobody waits for an answer."""
 
 
 class AskedForOptions(Exception):  # noqa: N818 - no error
@@ -161,16 +161,7 @@ class Api:
             await self._tokens.check(head.authorization or "", endpoint.access)
         if endpoint.cache_s and _may_share(scope["method"], head):
             return await self._shared(scope, endpoint, segments, head)
-        body = await self._body(scope, receive, endpoint, head) if head.has_body else b""
-        request = HttpRequest(
-            segments=segments,
-            query=scope["query_string"],
-            content_type=head.content_type,
-            body=body,
-            idempotency_key=head.idempotency_key,
-            guard=conditions.guard(head.if_match) if head.if_match and scope["method"] not in _SAFE else None,
-        )
-        message: Any = iter(transcoder.read_many(request)) if endpoint.takes_many else transcoder.read(request)
+        message = await self._message(scope, receive, endpoint, segments, head)
         if endpoint.answers_many:
             if head.if_match:
                 raise invalid([Violation("if-match", "this method compares no etag")])
@@ -215,6 +206,44 @@ class Api:
         headers.append((b"age", b"%d" % age_s))
         return status, headers, data
 
+    async def _message(
+        self, scope: Scope, receive: Receive, endpoint: Endpoint, segments: list[str], head: Head
+    ) -> Any:
+        """What the call takes: a message, or what many come from."""
+        transcoder = endpoint.transcoder
+        flows = endpoint.takes_many and transcoder.takes_body
+        body = await self._body(scope, receive, endpoint, head) if head.has_body and not flows else b""
+        request = HttpRequest(
+            segments=segments,
+            query=scope["query_string"],
+            content_type=head.content_type,
+            body=body,
+            idempotency_key=head.idempotency_key,
+            guard=conditions.guard(head.if_match) if head.if_match and scope["method"] not in _SAFE else None,
+        )
+        # What flows must have good path and query, too, before anything of it comes.
+        message = transcoder.read(request)
+        if flows:
+            return await self._inflow(scope, receive, endpoint, request, head)
+        return iter([message]) if endpoint.takes_many else message
+
+    async def _inflow(
+        self, scope: Scope, receive: Receive, endpoint: Endpoint, request: HttpRequest, head: Head
+    ) -> Inflow:
+        """The request's messages, once those that come with its head are read."""
+        transcoder = endpoint.transcoder
+        unhurried = scope.get("extensions", {}).get(UNHURRIED)
+        if unhurried is not None:
+            unhurried()
+        inflow = Inflow(
+            receive,
+            transcoder.splitter(request.content_type, max_bytes=self._max_body_bytes),
+            partial(transcoder.read_one, request),
+            coding.expander(head.content_encoding) if head.has_body else None,
+        )
+        await inflow.first()
+        return inflow
+
     def _for_caches(self, headers: list[tuple[bytes, bytes]], cache_control: bytes) -> list[tuple[bytes, bytes]]:
         """The headers of an answer, and to others on the way what they may do with it."""
         others = [(name, value) for name, value in headers if name != b"vary"]
@@ -230,13 +259,14 @@ class Api:
             endpoint.transcoder.write,
             lambda error: self._translated(error, endpoint, head),
             last_event_id=head.last_event_id,
+            mistake=lambda: _mistake(message),
         )
         try:
             await stream.first()
         except grpc.aio.AioRpcError as error:
             raise self._translated(error, endpoint, head) from error
         except asyncio.CancelledError as error:
-            raise _gone_or(error) from error
+            raise _mistake(message) or _gone_or(error) from error
         return stream
 
     def _route(self, scope: Scope) -> tuple[Endpoint, list[str]]:
@@ -266,7 +296,7 @@ class Api:
         try:
             return await self._reply(endpoint, self._begin(scope, endpoint.call, message, head), head)
         except asyncio.CancelledError as error:
-            raise _gone_or(error) from error
+            raise _mistake(message) or _gone_or(error) from error
 
     async def _reply(self, endpoint: Endpoint, rpc: Any, head: Head) -> Any:
         began = time.perf_counter()
@@ -301,6 +331,11 @@ class Api:
         if error.code() in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS):
             fields = {"request_id": request_id, "status": error.code().name, "upstream_message": error.details()}
             logger.warning("upstream failed", extra=fields)
+
+
+def _mistake(message: Any) -> HttpError | None:
+    """What is wrong with a request that flows, if that has ended its call."""
+    return message.failure if isinstance(message, Inflow) else None
 
 
 def _gone_or(error: asyncio.CancelledError) -> BaseException:

@@ -42,7 +42,7 @@ async def _first(receive: Receive) -> MutableMapping[str, Any]:
         async with asyncio.timeout(BODY_S):
             return await receive()
     except TimeoutError as error:
-        raise _too_slow() from error
+        raise too_slow() from error
 
 
 async def _rest(receive: Receive, start: bytes, max_bytes: int) -> bytes | None:
@@ -59,7 +59,7 @@ async def _rest(receive: Receive, start: bytes, max_bytes: int) -> bytes | None:
                 body += message.get("body", b"")
                 more = bool(message.get("more_body"))
     except TimeoutError as error:
-        raise _too_slow() from error
+        raise too_slow() from error
     if len(body) > max_bytes:
         if more:
             await _drain(receive)
@@ -100,11 +100,12 @@ def _too_large(max_bytes: int) -> HttpError:
     )
 
 
-def _too_slow() -> HttpError:
+def too_slow(what: str = "a body", most_s: float = BODY_S) -> HttpError:
+    """What should come does not."""
     return HttpError(
         grpc.StatusCode.DEADLINE_EXCEEDED,
         "BODY_TOO_SLOW",
-        f"a body may take at most {BODY_S:g} s",
+        f"{what} may take at most {most_s:g} s",
         http_code=408,
         headers=[(b"connection", b"close")],
     )

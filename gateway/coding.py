@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import brotli
@@ -20,6 +20,8 @@ _GZIP_WINDOW = 16 + zlib.MAX_WBITS
 _MOST_CODINGS = 3
 # Each copies what is behind it.
 _MOST_MEMBERS = 100
+_SLICE_BYTES = 1 << 10
+_PIECE_BYTES = 64 << 10
 _COMPRESSIBLE = (b"application/json", b"application/x-protobuf", b"text/")
 
 
@@ -63,6 +65,7 @@ _BROTLI = Coding("br", lambda data: brotli.compress(data, quality=_BROTLI_QUALIT
 # Of those that a client likes alike, the first.
 CODINGS = {coding.name: coding for coding in (_BROTLI, _GZIP)}
 _NAMES = CODINGS | {"x-gzip": _GZIP}
+_ERRORS = (zlib.error, brotli.error, ValueError)
 
 
 def plain(body: bytes, content_encoding: str, *, max_bytes: int) -> bytes:
@@ -71,18 +74,78 @@ def plain(body: bytes, content_encoding: str, *, max_bytes: int) -> bytes:
     Raises HttpError: 415 for a coding that is not known here, 413 for what becomes larger than that, 400 for what is
     not compressed as it says.
     """
-    names = [name for one in content_encoding.split(",") if (name := one.strip().lower()) not in ("", "identity")]
-    if len(names) > _MOST_CODINGS or any(name not in _NAMES for name in names):
-        raise _unknown()
     # The last was applied last.
-    for name in reversed(names):
+    for name in reversed(_names(content_encoding, most=_MOST_CODINGS)):
         try:
             body = _NAMES[name].expand(body, max_bytes)
-        except (zlib.error, brotli.error, ValueError) as error:
-            raise invalid([Violation("body", f"is not {name}, as Content-Encoding says")], "MALFORMED_BODY") from error
+        except _ERRORS as error:
+            raise _malformed(name) from error
         if len(body) > max_bytes:
             raise _expands_too_far(max_bytes)
     return body
+
+
+class Expander:
+    """Expands a body piece by piece, as far as it has come. Raises HttpError 400 for what is not compressed so."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._flow = _GzipFlow() if _NAMES[name] is _GZIP else _BrotliFlow()
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """What comes out of the next piece, in pieces that are not large."""
+        try:
+            yield from self._flow.feed(data)
+        except _ERRORS as error:
+            raise _malformed(self._name) from error
+
+    def end(self) -> None:
+        """Nothing more comes, and nothing more must be needed."""
+        if not self._flow.is_whole:
+            raise _malformed(self._name)
+
+
+class _GzipFlow:
+    """One member behind another."""
+
+    def __init__(self) -> None:
+        self._member = zlib.decompressobj(_GZIP_WINDOW)
+        self.is_whole = True
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        # Each member copies what is behind it, which had better not be much.
+        for at in range(0, len(data), _SLICE_BYTES):
+            yield from self._expand(data[at : at + _SLICE_BYTES])
+
+    def _expand(self, data: bytes) -> Iterator[bytes]:
+        while data:
+            while piece := self._member.decompress(data, _PIECE_BYTES):
+                data = self._member.unconsumed_tail
+                yield piece
+            self.is_whole = self._member.eof
+            data = self._member.unused_data
+            if self._member.eof:
+                self._member = zlib.decompressobj(_GZIP_WINDOW)
+
+
+class _BrotliFlow:
+    def __init__(self) -> None:
+        self._stream = brotli.Decompressor()
+
+    @property
+    def is_whole(self) -> bool:
+        return bool(self._stream.is_finished())
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        while piece := self._stream.process(data, output_buffer_limit=_PIECE_BYTES):
+            data = b""
+            yield piece
+
+
+def expander(content_encoding: str) -> Expander | None:
+    """What expands a body that flows; None if it comes as it is. Raises HttpError 415: it may be compressed once."""
+    names = _names(content_encoding, most=1)
+    return Expander(names[0]) if names else None
 
 
 def is_compressible(content_type: bytes) -> bool:
@@ -97,6 +160,17 @@ def choose(accept_encoding: str) -> Coding | None:
     liked = [(weights.get(name, weights.get(f"x-{name}", others)), coding) for name, coding in CODINGS.items()]
     weight, best = max(liked, key=lambda one: one[0])
     return best if weight > 0 and weight >= weights.get("identity", 0.0) else None
+
+
+def _names(content_encoding: str, *, most: int) -> list[str]:
+    names = [name for one in content_encoding.split(",") if (name := one.strip().lower()) not in ("", "identity")]
+    if len(names) > most or any(name not in _NAMES for name in names):
+        raise _unknown()
+    return names
+
+
+def _malformed(name: str) -> HttpError:
+    return invalid([Violation("body", f"is not {name}, as Content-Encoding says")], "MALFORMED_BODY")
 
 
 def _unknown() -> HttpError:

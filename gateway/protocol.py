@@ -8,6 +8,7 @@ extension) have a size. What is refused gets an answer where one can still be se
 from __future__ import annotations
 
 import asyncio
+import select
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +16,11 @@ from typing import Any
 import grpc
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from gateway.api import ON_DISCONNECT, answer_of
+from gateway.api import ON_DISCONNECT, UNHURRIED, answer_of
 from gateway.errors import HttpError
+
+# How often a connection that nothing is read from is looked at.
+_LOOK_S = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +54,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._quiet_bytes = 0
         self._progress = False
         self._gone: list[Callable[[], object]] = []
+        self._unhurried = False
+        self._look: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the clock: a connection that asks nothing is not kept."""
@@ -59,6 +65,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell whoever works for this client that it has gone."""
         self._stop_timer()
+        self._stop_looking()
         super().connection_lost(exc)
         gone, self._gone = self._gone, []
         for callback in gone:
@@ -74,7 +81,7 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         if self._quiet_bytes > self.limits.head_bytes:
             self._refuse(_head_too_large(self.limits))
-        elif self._timer is None and (self._in_message or self._answered()):
+        elif self._timer is None and (self._in_message or self._answered()) and not self._takes_its_time():
             # Stray bytes between two requests do not hold a connection open either.
             in_body = self._in_message and not self._in_head
             self._start_timer(self.limits.message_s if in_body else self.limits.head_s)
@@ -82,7 +89,9 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request starts."""
         super().on_message_begin()
-        self.scope["extensions"] = {ON_DISCONNECT: self._gone.append}  # type: ignore[dict-item]  # ASGI allows any
+        extensions: Any = {ON_DISCONNECT: self._gone.append, UNHURRIED: self._let_flow}
+        self.scope["extensions"] = extensions
+        self._unhurried = False
         self._in_head = self._in_message = True
         self._head_bytes = self._head_count = 0
 
@@ -142,6 +151,30 @@ class BoundedProtocol(HttpToolsProtocol):
             cycle.message_event.set()
         self.transport.close()
 
+    def _let_flow(self) -> None:
+        """Whoever reads this request's body bounds the time it takes, until it is answered."""
+        self._unhurried = True
+        self._stop_timer()
+        self._look_for_peer()
+
+    def _takes_its_time(self) -> bool:
+        return self._unhurried and not self._answered()
+
+    def _look_for_peer(self) -> None:
+        """Find out whether the client has gone, which a connection that is not read from does not tell by itself."""
+        self._stop_looking()
+        if not self._takes_its_time() or self.transport.is_closing():
+            return
+        if self.flow.read_paused and _has_gone(self.transport):
+            self.transport.abort()
+        else:
+            self._look = self.loop.call_later(_LOOK_S, self._look_for_peer)
+
+    def _stop_looking(self) -> None:
+        if self._look is not None:
+            self._look.cancel()
+            self._look = None
+
     def _answered(self) -> bool:
         """Whether nobody waits for an answer on this connection."""
         return self.cycle is None or self.cycle.response_complete
@@ -166,6 +199,13 @@ class BoundedProtocol(HttpToolsProtocol):
 def bounded(limits: Limits) -> type[BoundedProtocol]:
     """The protocol with these limits, for uvicorn's `http=`."""
     return type("BoundedProtocol", (BoundedProtocol,), {"limits": limits})
+
+
+def _has_gone(transport: asyncio.Transport) -> bool:
+    """Whether the peer has closed, whatever still lies unread before that."""
+    poll = select.poll()
+    poll.register(transport.get_extra_info("socket").fileno(), select.POLLRDHUP)
+    return bool(poll.poll(0))
 
 
 def _response(error: HttpError) -> bytes:

@@ -108,12 +108,17 @@ class AnswerStream:
         translate: Callable[[grpc.aio.AioRpcError], HttpError],
         *,
         last_event_id: str,
+        mistake: Callable[[], HttpError | None],
     ) -> None:
-        """Without a form, replies are bytes of one body, of the content type of the first."""
+        """Without a form, replies are bytes of one body, of the content type of the first.
+
+        `mistake` is what is wrong with the request, if that is why the call was cancelled.
+        """
         self._rpc = rpc
         self._form = form
         self._write = write
         self._translate = translate
+        self._mistake = mistake
         self._number = _first_number(last_event_id)
         self._next: asyncio.Future[Any] = asyncio.ensure_future(rpc.read())
 
@@ -159,8 +164,9 @@ class AnswerStream:
                     return _OK
                 item = form.item(self._write(message)[1], _event_id(message, self._number))
             except asyncio.CancelledError:
-                # It ended with its client.
-                return CLIENT_GONE
+                mistake = self._mistake()
+                # Without one, it ended with its client.
+                return CLIENT_GONE if mistake is None else await self._fail(send, form, before, mistake)
             except Exception as error:  # noqa: BLE001 - whatever it is, the status is sent already
                 return await self._fail(send, form, before, error)
             self._next = asyncio.ensure_future(self._rpc.read())
@@ -171,6 +177,8 @@ class AnswerStream:
     async def _fail(self, send: Send, form: Form, before: bytes, error: Exception) -> int:
         if isinstance(error, grpc.aio.AioRpcError):
             told = self._translate(error)
+        elif isinstance(error, HttpError):
+            told = error
         else:
             _log.exception("stream failed")
             told = internal()
@@ -192,11 +200,6 @@ async def _send(send: Send, body: bytes, *, more: bool = True) -> None:
 def _raw(first: Any, write: Callable[[Any], tuple[bytes, bytes]]) -> Form:
     content_type = b"application/octet-stream" if first is grpc.aio.EOF else write(first)[0]
     return Form(content_type, b"", b"", b"", _plain, None)
-
-
-def lines_of(body: bytes) -> list[bytes]:
-    """The lines of an NDJSON body that hold anything."""
-    return [line for line in body.split(b"\n") if line.strip()]
 
 
 def _range_of(name: str, ranges: Container[str]) -> str:

@@ -25,7 +25,8 @@ from gateway.errors import JSON, HttpError, Violation, invalid
 from gateway.fields import FIELD_MASK, HTTP_BODY, FieldPathError, is_map, message_of, resolve, takes_text
 from gateway.routes import Route
 from gateway.scalars import BadValueError
-from gateway.streams import NDJSON, lines_of
+from gateway.splitting import Array, Bytes, Lines, Splitter
+from gateway.streams import NDJSON
 from gateway.template import Variable
 
 _KEY_FIELD = "request_id"
@@ -52,9 +53,8 @@ class HttpRequest:
     idempotency_key: str = ""
     # The `etag` that the resource must have for the request to be fulfilled; empty for any.
     guard: str | None = None
-    # Of many: which, and its JSON value if it is parsed already.
+    # Which of many.
     where: str = ""
-    value: Any = _NO_BODY
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,24 +122,23 @@ class Transcoder:
             self._derive_mask(members, message)
         return message
 
-    def read_many(self, request: HttpRequest) -> list[Message]:
-        """The request messages of a method that takes many: of the lines of NDJSON, or of an array's elements.
+    def splitter(self, content_type: str, *, max_bytes: int) -> Splitter:
+        """What takes the body of a method that takes many messages apart, each of at most so many bytes.
 
-        Path and query are part of each. Raises HttpError as `read`, naming which of them is wrong.
+        Raises HttpError 415.
         """
         if self._raw_body is not None:
-            return [self.read(request)]
-        if _kind(request.content_type) in _LINES:
-            numbered = enumerate(lines_of(request.body))
-            return [
-                self.read(replace(request, content_type="", body=line, where=f"[{number}]"))
-                for number, line in numbered
-            ]
-        _check_json(request.content_type, JSON, NDJSON)
-        values = _parsed(request) if request.body else []
-        if not isinstance(values, list):
-            raise invalid([Violation("body", "must be an array of messages, or lines of application/x-ndjson")])
-        return [self.read(replace(request, value=value, where=f"[{number}]")) for number, value in enumerate(values)]
+            return Bytes(max_bytes)
+        if _kind(content_type) in _LINES:
+            return Lines(max_bytes)
+        _check_json(content_type, JSON, NDJSON)
+        return Array(max_bytes)
+
+    def read_one(self, request: HttpRequest, text: bytes, number: int) -> Message:
+        """One of many request messages. Path and query are part of each. Raises HttpError as `read` does."""
+        if self._raw_body is not None:
+            return self.read(replace(request, body=text))
+        return self.read(replace(request, content_type="", body=text, where=f"[{number}]"))
 
     def write(self, reply: Message, *, accept: str = "") -> tuple[bytes, bytes]:
         """The content type and the bytes of a response body: JSON, unless the client prefers protobuf's own form."""
@@ -155,14 +154,12 @@ class Transcoder:
             target = self._raw_body(message)
             target.content_type, target.data = request.content_type, request.body
             return _NO_BODY
-        value = request.value
-        if value is _NO_BODY:
-            if not request.body:
-                return _NO_BODY
-            if _kind(request.content_type) in _PROTOBUF:
-                return self._read_binary(request, message)
-            _check_json(request.content_type, JSON, PROTOBUF)
-            value = _parsed(request)
+        if not request.body:
+            return _NO_BODY
+        if _kind(request.content_type) in _PROTOBUF:
+            return self._read_binary(request, message)
+        _check_json(request.content_type, JSON, PROTOBUF)
+        value = _parsed(request)
         if self._body_field is None:
             violations += self._messages.reader.read(value, message)
         else:

@@ -57,6 +57,9 @@ class ProbeServer(grpc.GenericRpcHandler):
         self.cancelled = asyncio.Event()
         self.release = asyncio.Event()
         self.calls = 0
+        # Of streams of requests: the texts as they came, and whether the call is over.
+        self.arrived: asyncio.Queue[str] = asyncio.Queue()
+        self.ended = asyncio.Event()
         self._server = grpc.aio.server()
         self.health = HealthServicer()
         self.port = 0
@@ -88,6 +91,7 @@ class ProbeServer(grpc.GenericRpcHandler):
             "Download": (grpc.unary_stream_rpc_method_handler, self._download),
             "Collect": (grpc.stream_unary_rpc_method_handler, self._collect),
             "Talk": (grpc.stream_stream_rpc_method_handler, self._talk),
+            "Append": (grpc.stream_stream_rpc_method_handler, self._append),
         }.get(method.name)
         if streamed is not None:
             handler, stream = streamed
@@ -124,13 +128,31 @@ class ProbeServer(grpc.GenericRpcHandler):
             yield new(content_type="image/png", data=bytes([number]) * 1000)
         await self._end(request, context)
 
-    async def _collect(self, requests: Any, _: grpc.aio.ServicerContext[Any, Any]) -> Any:
+    async def _collect(self, requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         new = message_class(self._methods[f"/{SERVICE}/Collect"].output)
-        return new(collected=[one async for one in requests])
+        return new(collected=[one async for one in self._arriving(requests, context)])
 
-    async def _talk(self, requests: Any, _: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+    async def _talk(self, requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+        async for one in self._arriving(requests, context):
+            yield one
+
+    async def _append(self, requests: Any, _: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
         async for one in requests:
             yield one
+
+    async def _arriving(self, requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+        """The requests. The text of one may say that nothing more is taken, or be the code to fail with."""
+        self.ended.clear()
+        try:
+            async for one in requests:
+                self.arrived.put_nowait(one.text)
+                if one.text == "hang":
+                    await self._hang(one, context)
+                elif one.text in grpc.StatusCode.__members__:
+                    await context.abort(grpc.StatusCode[one.text], "as asked")
+                yield one
+        finally:
+            self.ended.set()
 
     async def _end(self, request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         if request.hangs:
