@@ -159,8 +159,8 @@ class Gateway:
             limits=_limits(config, self._shared),
             tells_address=bool(config.trusted_proxies),
         )
-        document = OpenApi(schema, title=config.title, form=config.form).document(built)
-        pages = Pages(document, self._upstreams.not_ready, has_home=not _claims_root(router))
+        openapi = OpenApi(schema, title=config.title, form=config.form, is_limited=bool(config.rate_limits))
+        pages = Pages(openapi.document(built), self._upstreams.not_ready, has_home=not _claims_root(router))
         self._app = _Shim(api, pages, cors_origins=config.cors_origins, trusted_proxies=config.trusted_proxies)
 
     def asgi(self) -> Starlette:

@@ -1,6 +1,6 @@
 """An OpenAPI 3.1 document of the routes, from descriptors and their comments.
 
-Methods that nobody serves yet are left out, although they are routed; so are methods that stream.
+Methods that nobody serves yet are left out, although they are routed.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from gateway import descriptors
 from gateway.comments import comments
 from gateway.encode import DEFAULT_FORM, JsonForm
 from gateway.fields import HTTP_BODY, is_map, is_plain_message, is_repeated, message_of, resolve, takes_text
-from gateway.routes import ANY_METHOD, Route
+from gateway.openapi_http import HEADERS, header_parameters, many, responses
+from gateway.routes import Route
 from gateway.schemas import ERROR, Schemas
+from gateway.streams import NDJSON, SSE
 from gateway.template import MANY, Template
 
 _ERROR = "Error"
-_KEY_FIELD = "request_id"
 _BEARER = {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}
 _TOKEN: Mapping[str, Any] = {"bearer": []}
 # By access; whoever is named otherwise needs a token.
@@ -30,7 +31,11 @@ _METHODS = ("GET", "PUT", "POST", "DELETE", "OPTIONS", "HEAD", "PATCH", "TRACE")
 class OpenApi:
     """Makes the document of one schema."""
 
-    def __init__(self, schema: descriptors.Schema, *, title: str, form: JsonForm = DEFAULT_FORM) -> None:
+    def __init__(
+        self, schema: descriptors.Schema, *, title: str, form: JsonForm = DEFAULT_FORM, is_limited: bool = False
+    ) -> None:
+        """`is_limited` tells that there are rates which answers tell of."""
+        self._is_limited = is_limited
         self._title = title
         self._form = form
         self._comments = comments(schema.files)
@@ -59,7 +64,7 @@ class OpenApi:
     def _components(self, served: Iterable[Route]) -> Mapping[str, Any]:
         guarded = any(route.method.access for route in served)
         schemas = {_ERROR: ERROR, **self._schemas.components}
-        return {"schemas": schemas, **({"securitySchemes": _BEARER} if guarded else {})}
+        return {"schemas": schemas, "headers": HEADERS, **({"securitySchemes": _BEARER} if guarded else {})}
 
     def _tag(self, service: str) -> Mapping[str, str]:
         text = self._comments.get(service)
@@ -80,11 +85,17 @@ class OpenApi:
         operation: dict[str, Any] = {
             "operationId": f"{_short(method.service)}_{method.name}",
             "tags": [_short(method.service)],
-            "parameters": [*self._path_parameters(route, names), *self._query_parameters(route), *_key_header(route)],
-            "responses": {
-                "200": {"description": "OK", "content": self._response(route)},
-                "default": {"description": "Not OK", "content": _json({"$ref": f"#/components/schemas/{_ERROR}"})},
-            },
+            "parameters": [
+                *self._path_parameters(route, names),
+                *self._query_parameters(route),
+                *header_parameters(route),
+            ],
+            "responses": responses(
+                route,
+                self._response(route),
+                _json({"$ref": f"#/components/schemas/{_ERROR}"}),
+                is_limited=self._is_limited,
+            ),
         }
         operation |= self._texts(method)
         security = _SECURITY.get(method.access, (_TOKEN,))
@@ -121,23 +132,29 @@ class OpenApi:
 
     def _request(self, route: Route) -> Mapping[str, Any]:
         field = route.method.input.fields_by_name.get(route.rule.body)
-        return self._content(route.method.input, field)
+        forms = (NDJSON,) if route.method.client_streaming else None
+        return self._content(route.method.input, field, forms)
 
     def _response(self, route: Route) -> Mapping[str, Any]:
         field = route.method.output.fields_by_name.get(route.rule.response_body)
-        return self._content(route.method.output, field)
+        forms = (NDJSON, SSE) if route.method.server_streaming else None
+        return self._content(route.method.output, field, forms)
 
-    def _content(self, message: Descriptor, field: FieldDescriptor | None) -> Mapping[str, Any]:
+    def _content(
+        self, message: Descriptor, field: FieldDescriptor | None, forms: Sequence[bytes] | None
+    ) -> Mapping[str, Any]:
+        """A body of one message, or of many, which has these forms besides an array."""
         kind = message if field is None else field.message_type
         if kind is not None and kind.full_name == HTTP_BODY:
             # Whatever the upstream says it is.
             return {"*/*": {}}
-        return _json(self._schemas.message(message) if field is None else self._schemas.field(field))
+        schema = self._schemas.message(message) if field is None else self._schemas.field(field)
+        return _json(schema) if forms is None else many(schema, *forms)
 
 
 def _is_described(route: Route) -> bool:
     method = route.method
-    return not method.planned and not method.streaming and route.rule.http_method in _METHODS
+    return not method.planned and route.rule.http_method in _METHODS
 
 
 def _json(schema: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -213,13 +230,3 @@ def _leaves(
                 names=f"{path}.",
                 inside=(*inside, message.full_name),
             )
-
-
-def _key_header(route: Route) -> Iterator[Mapping[str, Any]]:
-    if _KEY_FIELD in route.method.input.fields_by_name and route.rule.http_method not in ("GET", ANY_METHOD):
-        yield {
-            "name": "Idempotency-Key",
-            "in": "header",
-            "schema": {"type": "string"},
-            "description": f"Stands for the field `{_KEY_FIELD}`; if both are given they must be equal.",
-        }

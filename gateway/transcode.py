@@ -80,8 +80,8 @@ class Transcoder:
         self._body_field = method.input.fields_by_name.get(rule.body) if rule.body not in ("", "*") else None
         self._key = _key_of(route, messages.form)
         self._mask = _derives_mask(route)
-        self._guard = _guard_of(route, messages.form)
-        self._tag = _tag_of(route)
+        self._guard = guard_of(route, messages.form)
+        self._tag = tag_of(route)
         self._answers_raw = _answers_raw(route)
         self._write = _writer(route, messages)
         self._write_binary = _binary_writer(route)
@@ -309,7 +309,7 @@ def _derives_mask(route: Route) -> bool:
     return is_mask and route.rule.http_method == "PATCH" and route.rule.body not in ("", "*")
 
 
-def _guard_of(route: Route, form: JsonForm) -> tuple[str, Callable[[Any], Any]] | None:
+def guard_of(route: Route, form: JsonForm) -> tuple[str, Callable[[Any], Any]] | None:
     """Where the upstream looks for the state that a change is guarded by: in the request, or in its resource.
 
     What violations call that field, and what holds it.
@@ -328,7 +328,7 @@ def _guard_of(route: Route, form: JsonForm) -> tuple[str, Callable[[Any], Any]] 
     return told, lambda request: getattr(request, name)
 
 
-def _tag_of(route: Route) -> Callable[[Any], str] | None:
+def tag_of(route: Route) -> Callable[[Any], str] | None:
     """How to read the `etag` of what is answered, if that has one."""
     name = route.rule.response_body
     if not name:
