@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from pathlib import Path
 import uvloop
 
 from gateway import settings
-from gateway.app import ConfigError, Gateway, GatewayConfig
+from gateway.app import OTLP_ENDPOINT, ConfigError, Gateway, GatewayConfig
 from gateway.reflect import reflect
 from gateway.server import HttpServer
 
@@ -94,6 +95,7 @@ def _arguments(argv: Sequence[str] | None) -> Arguments:
     values["forward_headers"] = (*values.get("forward_headers", ()), *given.forward_header)
     values |= {"title": given.title} if given.title else {}
     values |= {"service_config": service_config} if service_config else {}
+    values.setdefault("otlp_endpoint", os.environ.get(OTLP_ENDPOINT, ""))
     config = GatewayConfig(descriptor_set=descriptor_set, upstreams=upstreams, **values)
     return Arguments(config=config, host=host, port=port)
 

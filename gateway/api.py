@@ -14,7 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
@@ -23,7 +23,7 @@ from gateway.body import read_body
 from gateway.breaker import Breaker
 from gateway.cache import ResponseCache
 from gateway.errors import JSON, HttpError, UpstreamErrors, Violation, internal, invalid
-from gateway.head import MAX_METADATA_BYTES, PASSED_HEADERS, TRACING, Head, read_head, timeout_s
+from gateway.head import MAX_METADATA_BYTES, PASSED_HEADERS, TRACING, Head, new_head, read_head, timeout_s
 from gateway.inflow import ClientGoneError, Inflow
 from gateway.limits import Limits
 from gateway.metrics import CLIENT_GONE, UNMATCHED, Meter
@@ -32,6 +32,10 @@ from gateway.streams import AnswerStream, choose
 from gateway.tokens import Tokens
 from gateway.transcode import HttpRequest, Transcoder
 from gateway.upstream import Call
+
+if TYPE_CHECKING:
+    # Only where there is a collector.
+    from gateway.spans import Spans
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -71,6 +75,8 @@ class Endpoint:
     call: Call
     breaker: Breaker
     meter: Meter
+    # What is called, as gRPC names it.
+    rpc: str = ""
     takes_many: bool = False
     answers_many: bool = False
     # How long a call may take at most, in seconds.
@@ -97,6 +103,7 @@ class Api:
         cache: ResponseCache,
         tokens: Tokens | None = None,
         limits: Limits | None = None,
+        spans: Spans | None = None,
         tells_address: bool = False,
     ) -> None:
         """Upstreams learn the client's address, as the server knows it, if `tells_address`."""
@@ -104,10 +111,13 @@ class Api:
         self._cache = cache
         self._tokens = tokens
         self._limits = limits
+        self._spans = spans
         self._router = router
         self._errors = errors
         names = (*PASSED_HEADERS, *forward_headers)
-        self._passed: Mapping[bytes, str] = {name.lower().encode(): name.lower() for name in names}
+        self._passed: Mapping[bytes, str] = {
+            name.lower().encode(): name.lower() for name in names if name.lower() not in TRACING
+        }
         # What makes a difference to an answer that others on the way may keep, too.
         ours = (*names, "accept", "accept-encoding", "origin")
         self._varies = ", ".join(sorted({name.lower() for name in ours} - TRACING)).encode()
@@ -118,25 +128,27 @@ class Api:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         started = time.perf_counter()
-        head = Head(self._unmatched)
+        head = new_head(scope["headers"], self._unmatched)
+        if self._spans is not None:
+            head.span = self._spans.begin(scope, head.trace)
+            head.trace = head.span.trace
         try:
             answer = await self._answer(scope, receive, head)
             if isinstance(answer, AnswerStream):
-                status = await answer.send(send, head.request_id, head.answer_headers)
-                head.meter.note(scope["method"], status, started=started, request_id=head.request_id)
+                _done(scope, head, await answer.send(send, head.request_id, head.answer_headers), started)
                 return
             status, headers, body = answer
         except ClientGoneError:
-            head.meter.note(scope["method"], CLIENT_GONE, started=started, request_id=head.request_id)
+            _done(scope, head, CLIENT_GONE, started)
             return
         except AskedForOptions as asked:
             status, headers, body = _OK, [(b"allow", ", ".join(asked.allow).encode())], b""
         except HttpError as error:
             status, headers, body = answer_of(error)
         except Exception:
-            logger.exception("request failed", extra={"request_id": head.request_id})
+            logger.exception("request failed", extra=head.ids)
             status, headers, body = answer_of(internal())
-        head.meter.note(scope["method"], status, started=started, request_id=head.request_id)
+        _done(scope, head, status, started)
         if status != _NOT_MODIFIED:
             headers.append((b"content-length", b"%d" % len(body)))
         headers.append((b"x-request-id", head.request_id.encode()))
@@ -194,8 +206,7 @@ class Api:
 
             async def make() -> tuple[bytes, bytes, str]:
                 endpoint.breaker.check()
-                rpc = endpoint.call(message, timeout=math.inf, metadata=head.metadata)
-                reply = await self._reply(endpoint, rpc, head)
+                reply = await self._reply(endpoint, _call(endpoint, message, head, timeout=math.inf), head)
                 return *endpoint.transcoder.write(reply, accept=head.accept), endpoint.transcoder.tag(reply)
 
             kept = await self._cache.ask(key, make)
@@ -252,7 +263,7 @@ class Api:
     async def _stream(self, scope: Scope, endpoint: Endpoint, message: Any, head: Head) -> AnswerStream:
         """The answer's stream, once it has a first message, an end, or nothing to say for a while."""
         form = None if endpoint.transcoder.answers_raw else choose(head.accept)
-        rpc = self._begin(scope, endpoint.call, message, head)
+        rpc = self._begin(scope, endpoint, message, head)
         stream = AnswerStream(
             rpc,
             form,
@@ -294,7 +305,7 @@ class Api:
     async def _call(self, scope: Scope, endpoint: Endpoint, message: Any, head: Head) -> Any:
         endpoint.breaker.check()
         try:
-            return await self._reply(endpoint, self._begin(scope, endpoint.call, message, head), head)
+            return await self._reply(endpoint, self._begin(scope, endpoint, message, head), head)
         except asyncio.CancelledError as error:
             raise _mistake(message) or _gone_or(error) from error
 
@@ -313,24 +324,39 @@ class Api:
         endpoint.breaker.answered()
         return reply
 
-    def _begin(self, scope: Scope, call: Call, message: Any, head: Head) -> Any:
+    def _begin(self, scope: Scope, endpoint: Endpoint, message: Any, head: Head) -> Any:
         """The RPC, which ends when the client goes."""
         timeout = timeout_s(head.timeout) if head.timeout else math.inf
-        rpc = call(message, timeout=timeout, metadata=head.metadata)
+        rpc = _call(endpoint, message, head, timeout=timeout)
         on_disconnect = scope.get("extensions", {}).get(ON_DISCONNECT)
         if on_disconnect is not None:
             on_disconnect(rpc.cancel)
         return rpc
 
     def _translated(self, error: grpc.aio.AioRpcError, endpoint: Endpoint, head: Head) -> HttpError:
-        self._note(error, head.request_id)
+        self._note(error, head)
         return self._errors.translate(error, endpoint.transcoder.retold)
 
-    def _note(self, error: grpc.aio.AioRpcError, request_id: str) -> None:
+    def _note(self, error: grpc.aio.AioRpcError, head: Head) -> None:
         """Keep in the log what masking takes from the answer."""
         if error.code() in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS):
-            fields = {"request_id": request_id, "status": error.code().name, "upstream_message": error.details()}
+            fields = {**head.ids, "status": error.code().name, "upstream_message": error.details()}
             logger.warning("upstream failed", extra=fields)
+
+
+def _done(scope: Scope, head: Head, status: int, started: float) -> None:
+    """Count a request, log it, and end its span."""
+    head.meter.note(scope["method"], status, started=started, ids=head.ids)
+    if head.span is not None:
+        head.span.end(scope["method"], head.meter.template, status)
+
+
+def _call(endpoint: Endpoint, message: Any, head: Head, *, timeout: float) -> Any:
+    """The RPC, in the trace of its request."""
+    begin = partial(endpoint.call, message, timeout=timeout)
+    if head.span is not None:
+        return head.span.call(endpoint.rpc, begin, head.metadata)
+    return begin(metadata=(*head.metadata, *head.trace.metadata))
 
 
 def _mistake(message: Any) -> HttpError | None:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from ipaddress import ip_network
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
@@ -32,13 +32,19 @@ from gateway.transcode import Transcoder
 from gateway.upstream import Upstreams
 from mesh.service_config import ServiceConfig
 
-__all__ = ["ConfigError", "Gateway", "GatewayConfig"]
+if TYPE_CHECKING:
+    from gateway.spans import Spans
 
+__all__ = ["OTLP_ENDPOINT", "ConfigError", "Gateway", "GatewayConfig"]
+
+OTLP_ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+"""The variable that programs read `otlp_endpoint` from, as all do that make spans."""
 _MOST_DEADLINE_S = 30.0
 _HEADER = re.compile(r"[A-Za-z0-9_.-]+")
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s]+")
 _DIRECTIVE = r"[A-Za-z-]+(=([\w-]+|\"[ !#-\[\]-~]*\"))?"
 _CACHE_CONTROL = re.compile(rf"{_DIRECTIVE}(, *{_DIRECTIVE})*", re.ASCII)
+_COLLECTOR = re.compile(r"https?://[^/\s]+/?")
 _CORS_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 # What a script may read of an answer beyond what it always may.
 _CORS_EXPOSED = ("age", "etag", "location", "ratelimit", "ratelimit-policy", "retry-after", "x-request-id")
@@ -83,6 +89,8 @@ class GatewayConfig:
     trusted_proxies: tuple[str, ...] = ()
     """Addresses and networks (CIDR) in front, whose word on where a request comes from counts; `*` for everybody's.
     Upstreams are told the client's address as `x-forwarded-for`, if there are any."""
+    otlp_endpoint: str = ""
+    """Of a collector that takes spans by OTLP over gRPC, such as `http://127.0.0.1:4317`; without it, none are made."""
     emit_defaults: bool = True
     """How answers are written, and fields that are wrong are named, as are the next two: see `JsonForm`."""
     enums_as_ints: bool = False
@@ -120,6 +128,8 @@ class GatewayConfig:
             found.append(f"max_body_bytes: must be positive, not {self.max_body_bytes}")
         if self.max_metadata_bytes < 1:
             found.append(f"max_metadata_bytes: must be positive, not {self.max_metadata_bytes}")
+        if self.otlp_endpoint and not _COLLECTOR.fullmatch(self.otlp_endpoint):
+            found.append(f"otlp_endpoint: {self.otlp_endpoint!r} is no URL such as http://127.0.0.1:4317")
         found += [f"forward_headers: {name!r} cannot be passed on" for name in _not_to_be_passed(self.forward_headers)]
         found += [
             f"cors_origins: {origin!r} is no origin such as https://www.example"
@@ -140,6 +150,7 @@ class Gateway:
     def __init__(self, config: GatewayConfig) -> None:
         schema = descriptors.load(config.descriptor_set)
         built = _routes(schema, config)
+        self._spans = _spans(config.otlp_endpoint) if config.otlp_endpoint else None
         self._upstreams = Upstreams(
             config.upstreams, service_config=config.service_config, deadline_s=config.deadline_s
         )
@@ -157,6 +168,7 @@ class Gateway:
             cache=self._cache,
             tokens=self._tokens,
             limits=_limits(config, self._shared),
+            spans=self._spans,
             tells_address=bool(config.trusted_proxies),
         )
         openapi = OpenApi(schema, title=config.title, form=config.form, is_limited=bool(config.rate_limits))
@@ -178,6 +190,8 @@ class Gateway:
         if self._tokens is not None:
             await self._tokens.close()
         await self._upstreams.close()
+        if self._spans is not None:
+            await self._spans.close()
 
 
 def _limits(config: GatewayConfig, shared: SharedRates | None) -> Limits | None:
@@ -230,6 +244,14 @@ def _cors(app: ASGIApp, origins: tuple[str, ...]) -> CORSMiddleware:
     )
 
 
+def _spans(endpoint: str) -> Spans:
+    try:
+        from gateway.spans import Spans  # noqa: PLC0415 - who makes none need not have the packages
+    except ImportError as error:
+        raise ConfigError([f"otlp_endpoint: needs the packages of the extra `tracing` ({error})"]) from error
+    return Spans(endpoint)
+
+
 def _routes(schema: Schema, config: GatewayConfig) -> list[Route]:
     problems = config.problems()
     known = [name for name in config.upstreams if name in schema.services]
@@ -270,6 +292,7 @@ def _router(built: list[Route], codec: Codec, upstreams: Upstreams, config: Gate
             upstreams.call(method),
             upstreams.breaker(method),
             Meter(route.rule.path),
+            rpc=f"{method.service}/{method.name}",
             takes_many=method.client_streaming,
             answers_many=method.server_streaming,
             most_s=upstreams.most_s(method),

@@ -6,17 +6,23 @@ import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import grpc
 
 from gateway.errors import HttpError, Violation, invalid
 from gateway.metrics import Meter
 from gateway.streams import LAST_EVENT_ID
+from gateway.trace import TRACEPARENT, TRACESTATE, Trace, read_trace
 
-PASSED_HEADERS = ("authorization", "traceparent", "tracestate", "accept-language")
+if TYPE_CHECKING:
+    from gateway.spans import RequestSpan
+
+PASSED_HEADERS = ("authorization", "accept-language")
 REQUEST_ID = "x-request-id"
 _AUTHORIZATION = "authorization"
-TRACING = frozenset({"traceparent", "tracestate"})
+TRACING = frozenset({TRACEPARENT, TRACESTATE})
+"""Headers that are passed on, too, as far as they are valid."""
 
 # Headers that are kept as they come: those that are there once, and those whose lines make up one list.
 _SINGLE = {
@@ -53,10 +59,13 @@ _UNIT_S = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 
 @dataclass(slots=True)
 class Head:
-    """What is known of a request: its headers, and which route's meter counts it. `read_head` fills it in."""
+    """What is known of a request: its headers, and which route's meter counts it. `read_head` fills in the rest."""
 
     meter: Meter
-    request_id: str = ""
+    request_id: str
+    trace: Trace
+    # Where spans are made.
+    span: RequestSpan | None = None
     content_type: str = ""
     idempotency_key: str = ""
     timeout: str = ""
@@ -76,9 +85,19 @@ class Head:
     metadata: tuple[tuple[str, str], ...] = ()
 
     @property
+    def ids(self) -> Mapping[str, str]:
+        """What a line of the log finds the request by."""
+        return {"request_id": self.request_id, "trace_id": self.trace.trace_id}
+
+    @property
     def directives(self) -> set[str]:
         """What Cache-Control asks for."""
         return {one.strip().lower() for one in self.cache_control.split(",")}
+
+
+def new_head(headers: list[tuple[bytes, bytes]], meter: Meter) -> Head:
+    """The head with its ids, which a refusal of anything else bears."""
+    return Head(meter, _request_id(headers), read_trace(headers))
 
 
 def read_head(
@@ -86,10 +105,8 @@ def read_head(
 ) -> None:
     """Fill in what the headers say; `passed_on` are those that become metadata, and under which key.
 
-    The request id comes first, so that a refusal of the others bears it. Raises HttpError for what no header may
-    be, and for more than can be passed on (431).
+    Raises HttpError for what no header may be, and for more than can be passed on (431).
     """
-    head.request_id = _request_id(headers)
     metadata = [(REQUEST_ID, head.request_id)]
     for name, value in headers:
         passed = passed_on.get(name)
@@ -131,7 +148,7 @@ def _note_passed(head: Head, name: str, text: str) -> None:
             # Who is asked for would depend on who reads it.
             raise invalid([Violation(name, "is given more than once")], "BAD_HEADER")
         head.authorization = text
-    elif name not in TRACING:
+    else:
         head.varies += f"{name}: {text}\n"
 
 

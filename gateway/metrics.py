@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 
 from prometheus_client import Counter, Histogram
 
@@ -23,9 +24,14 @@ _REQUESTS = Counter("http_server_requests_total", "Requests answered.", _LABELS)
 _SECONDS = Histogram("http_server_request_seconds", "Time from a request's head to its answer.", _LABELS)
 _METHODS = frozenset(("GET", "PUT", "POST", "DELETE", "OPTIONS", "HEAD", "PATCH", "TRACE", "CONNECT"))
 _OTHER_METHOD = "_OTHER"
-_LINE = "%(method)s %(route)s %(status)d %(ms)s ms %(request_id)s"
+_LINE = "%(method)s %(route)s %(status)d %(ms)s ms %(request_id)s %(trace_id)s"
 
 _access = logging.getLogger(ACCESS_LOG)
+
+
+def known_method(method: str) -> str:
+    """The method, if it is one that HTTP knows."""
+    return method if method in _METHODS else _OTHER_METHOD
 
 
 class Meter:
@@ -35,10 +41,14 @@ class Meter:
         self._template = template
         self._series: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
 
-    def note(self, method: str, code: int, *, started: float, request_id: str) -> None:
-        """Count a request that began at `started`, of time.perf_counter, and ends now, and log it."""
-        if method not in _METHODS:
-            method = _OTHER_METHOD
+    @property
+    def template(self) -> str:
+        """Of the route, or UNMATCHED."""
+        return self._template
+
+    def note(self, method: str, code: int, *, started: float, ids: Mapping[str, str]) -> None:
+        """Count a request that began at `started`, of time.perf_counter, and ends now, and log it with its ids."""
+        method = known_method(method)
         took_s = time.perf_counter() - started
         requests, seconds = self._series.get((method, code)) or self._resolve(method, code)
         requests.inc()
@@ -49,7 +59,7 @@ class Meter:
                 "route": self._template,
                 "status": code,
                 "ms": round(took_s * 1000, 2),
-                "request_id": request_id,
+                **ids,
             }
             _access.info(_LINE, fields)
 

@@ -48,6 +48,7 @@ KEYS: Mapping[str, _Kind] = {
     "jwt": _TEXTS_BY_NAME,
     "cache_s": _NUMBERS_BY_NAME,
     "cache_control": _TEXTS_BY_NAME,
+    "otlp_endpoint": _TEXT,
     "deadline_s": _NUMBER,
     "max_body_bytes": _COUNT,
     "max_metadata_bytes": _COUNT,

@@ -7,7 +7,7 @@ from importlib import resources
 
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
-from gateway.app import Gateway, GatewayConfig
+from gateway.app import OTLP_ENDPOINT, Gateway, GatewayConfig
 from gateway.metrics import ACCESS_LOG
 from gateway.server import HttpServer
 from mesh import log
@@ -51,6 +51,7 @@ def gateway_config(settings: Settings) -> GatewayConfig:
         max_metadata_bytes=_MAX_METADATA_BYTES,
         title="shopmesh",
         redis_url=settings.redis_url,
+        otlp_endpoint=os.environ.get(OTLP_ENDPOINT, ""),
     )
 
 

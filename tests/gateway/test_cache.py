@@ -85,7 +85,9 @@ async def test_what_somebody_with_credentials_got_is_not_given_to_others(
 async def test_tracing_makes_no_difference(caching: httpx.AsyncClient, probe: ProbeServer) -> None:
     await caching.get("/v1/stored/traced")
     before = probe.calls
-    await caching.get("/v1/stored/traced", headers={"traceparent": "00-1-2-01", "x-request-id": "r9"})
+    await caching.get(
+        "/v1/stored/traced", headers={"traceparent": f"00-{'1' * 32}-{'2' * 16}-01", "x-request-id": "r9"}
+    )
     assert probe.calls == before
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import signal
 import socket
 import sys
@@ -27,10 +28,12 @@ async def run(*arguments: str) -> tuple[int | None, str]:
 
 
 @asynccontextmanager
-async def process(*arguments: str) -> AsyncIterator[httpx.AsyncClient]:
+async def process(*arguments: str, **environment: str) -> AsyncIterator[httpx.AsyncClient]:
     """A gateway in a process of its own, which has to end well at SIGTERM, and a client of it."""
     command = (*COMMAND, *arguments, "--listen", "127.0.0.1:0")
-    started = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stderr=asyncio.subprocess.PIPE)
+    started = await asyncio.create_subprocess_exec(
+        *command, cwd=ROOT, stderr=asyncio.subprocess.PIPE, env={**os.environ, **environment}
+    )
     assert started.stderr is not None
     line = (await asyncio.wait_for(started.stderr.readline(), 30)).decode()
     try:

@@ -55,14 +55,15 @@ async def test_each_request_has_one_line_that_names_the_template_and_not_the_pat
 ) -> None:
     with caplog.at_level(logging.INFO, logger=ACCESS_LOG):
         for path, request_id in (("/v1/things/apple", "one"), ("/v1/none/pear", "two")):
-            await client.get(path, headers={"x-request-id": request_id})
+            headers = {"x-request-id": request_id, "traceparent": f"00-{'1' * 32}-{'2' * 16}-00"}
+            await client.get(path, headers=headers)
         await client.get("/metrics")
 
     lines = [one for one in caplog.records if one.name == ACCESS_LOG]
     fields = [one.args for one in lines if isinstance(one.args, Mapping)]
     assert [{name: value for name, value in each.items() if name != "ms"} for each in fields] == [
-        {"method": "GET", "route": THING, "status": 200, "request_id": "one"},
-        {"method": "GET", "route": UNMATCHED, "status": 404, "request_id": "two"},
+        {"method": "GET", "route": THING, "status": 200, "request_id": "one", "trace_id": "1" * 32},
+        {"method": "GET", "route": UNMATCHED, "status": 404, "request_id": "two", "trace_id": "1" * 32},
     ]
     assert all(float(str(each["ms"])) > 0 for each in fields)
     assert lines[0].getMessage().startswith(f"GET {THING} 200 ")

@@ -1,0 +1,143 @@
+"""Spans of requests and of their calls, sent to an OpenTelemetry collector. Imported only where one is configured.
+
+Names and attributes are those of the semantic conventions for HTTP and RPC. What a path holds may be an id that nobody
+else should know, so `url.path` is the route's template, and there is no `url.query`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import grpc
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import SERVICE_NAME, OTELResourceDetector, Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.trace import (
+    NonRecordingSpan,
+    Span,
+    SpanContext,
+    SpanKind,
+    StatusCode,
+    TraceFlags,
+    TraceState,
+    set_span_in_context,
+)
+
+from gateway.metrics import UNMATCHED, known_method
+from gateway.trace import Trace
+
+_SERVER_ERROR = 500
+Call = Callable[..., Any]
+"""(*, metadata) -> a grpc.aio call."""
+Metadata = tuple[tuple[str, str], ...]
+
+# How long what is left may take to be sent at the end.
+_FLUSH_S = 3.0
+
+
+class Spans:
+    """Makes the spans of one gateway. Make it on the running loop; `close` sends what is left."""
+
+    def __init__(self, endpoint: str) -> None:
+        """`endpoint` is the collector's URL, where it takes OTLP over gRPC; https for TLS.
+
+        All else is as OTEL_* variables say: OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER and so on. Without them, what has no
+        parent is sampled, and what has one as that is.
+        """
+        resource = Resource.create({SERVICE_NAME: "gateway"}).merge(OTELResourceDetector().detect())
+        self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+        self._exporter = OTLPSpanExporter(endpoint=endpoint)
+        self._provider.add_span_processor(BatchSpanProcessor(self._exporter))
+        self._tracer = self._provider.get_tracer("gateway")
+        self._calls: set[asyncio.Task[None]] = set()
+
+    def begin(self, scope: Mapping[str, Any], trace: Trace) -> RequestSpan:
+        """The span of a request; `trace` is what its headers tell."""
+        method = known_method(scope["method"])
+        attributes: dict[str, str | int] = {
+            "http.request.method": method,
+            "url.scheme": scope["scheme"],
+            "network.protocol.version": scope["http_version"],
+        }
+        if method != scope["method"]:
+            attributes["http.request.method_original"] = scope["method"]
+        if scope.get("client"):
+            attributes["client.address"] = scope["client"][0]
+        if scope.get("server"):
+            attributes["server.address"], attributes["server.port"] = scope["server"]
+        parent = None if trace.is_new else set_span_in_context(NonRecordingSpan(_context_of(trace)))
+        return RequestSpan(self, self._tracer.start_span(method, parent, SpanKind.SERVER, attributes))
+
+    def call(self, request: Span, rpc: str, begin: Call, metadata: Metadata) -> Any:
+        """Begin a call with a span of its own inside of a request's, which ends when the call does."""
+        attributes = {"rpc.system.name": "grpc", "rpc.method": rpc}
+        span = self._tracer.start_span(rpc, set_span_in_context(request), SpanKind.CLIENT, attributes)
+        call = begin(metadata=(*metadata, *_trace_of(span).metadata))
+        task = asyncio.create_task(_end_with(span, call), name="end a span")
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
+        return call
+
+    async def close(self) -> None:
+        """Send what is left, for 3 s at most. No call may be under way any more."""
+        await asyncio.gather(*self._calls)
+        sending = asyncio.ensure_future(asyncio.to_thread(self._provider.shutdown))
+        await asyncio.wait({sending}, timeout=_FLUSH_S)
+        if not sending.done():
+            # Who waits for a collector that does not answer, waits no longer.
+            self._exporter.shutdown(timeout_millis=0)
+        await sending
+
+
+class RequestSpan:
+    """The span of one request."""
+
+    def __init__(self, spans: Spans, span: Span) -> None:
+        self._spans = spans
+        self._span = span
+        self.trace = _trace_of(span)
+
+    def call(self, rpc: str, begin: Call, metadata: Metadata) -> Any:
+        """Begin the request's call to `pkg.Service/Method`, and tell it in the metadata of which trace it is."""
+        return self._spans.call(self._span, rpc, begin, metadata)
+
+    def end(self, method: str, route: str, status: int) -> None:
+        """The request is answered with that status, and was one to that route, or UNMATCHED."""
+        if route != UNMATCHED:
+            self._span.update_name(f"{known_method(method)} {route}")
+            self._span.set_attributes({"http.route": route, "url.path": route})
+        self._span.set_attribute("http.response.status_code", status)
+        if status >= _SERVER_ERROR:
+            self._span.set_attribute("error.type", str(status))
+            self._span.set_status(StatusCode.ERROR)
+        self._span.end()
+
+
+def _trace_of(span: Span) -> Trace:
+    """What others are told of a span."""
+    context = span.get_span_context()
+    return Trace(
+        f"{context.trace_id:032x}", f"{context.span_id:016x}", int(context.trace_flags), context.trace_state.to_header()
+    )
+
+
+async def _end_with(span: Span, call: Any) -> None:
+    code = await call.code()
+    span.set_attribute("rpc.response.status_code", code.name)
+    if code is not grpc.StatusCode.OK:
+        span.set_attribute("error.type", code.name)
+        span.set_status(StatusCode.ERROR)
+    span.end()
+
+
+def _context_of(trace: Trace) -> SpanContext:
+    return SpanContext(
+        trace_id=int(trace.trace_id, 16),
+        span_id=int(trace.span_id, 16),
+        is_remote=True,
+        trace_flags=TraceFlags(trace.flags),
+        trace_state=TraceState.from_header([trace.state] if trace.state else []),
+    )
