@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from functools import partial
 from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from gateway.limits import KINDS, Limits
 from gateway.metrics import Meter
 from gateway.openapi import OpenApi
 from gateway.pages import Pages
-from gateway.routes import MethodNotAllowedError, Route, Router
+from gateway.routes import ANY_METHOD, MethodNotAllowedError, Route, Router
 from gateway.shared_rates import SharedRates, wrong_url
 from gateway.tokens import Issuer, Tokens
 from gateway.transcode import Transcoder
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from gateway.spans import Spans
 
 __all__ = ["OTLP_ENDPOINT", "ConfigError", "Gateway", "GatewayConfig"]
+
+_Around = Callable[[ASGIApp], ASGIApp]
 
 OTLP_ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 """The variable that programs read `otlp_endpoint` from, as all do that make spans."""
@@ -173,7 +176,8 @@ class Gateway:
         )
         openapi = OpenApi(schema, title=config.title, form=config.form, is_limited=bool(config.rate_limits))
         pages = Pages(openapi.document(built), self._upstreams.not_ready, has_home=not _claims_root(router))
-        self._app = _Shim(api, pages, cors_origins=config.cors_origins, trusted_proxies=config.trusted_proxies)
+        cors = _cors(config.cors_origins, built) if config.cors_origins else None
+        self._app = _Shim(api, pages, cors=cors, trusted_proxies=config.trusted_proxies)
 
     def asgi(self) -> Starlette:
         """The ASGI app: the API, and /livez, /readyz, /metrics, /openapi.json and /docs, which are asked first.
@@ -203,14 +207,12 @@ def _limits(config: GatewayConfig, shared: SharedRates | None) -> Limits | None:
 class _Shim(Starlette):
     """Starlette for the fixed pages and whatever the owner adds; all other paths go straight to the API."""
 
-    def __init__(
-        self, api: Api, pages: Pages, *, cors_origins: tuple[str, ...], trusted_proxies: tuple[str, ...]
-    ) -> None:
+    def __init__(self, api: Api, pages: Pages, *, cors: _Around | None, trusted_proxies: tuple[str, ...]) -> None:
         super().__init__(routes=pages.routes, exception_handlers=pages.exception_handlers)
         # Uvicorn's types of ASGI are its own.
         trusting: Any = ProxyHeadersMiddleware
         self._api: ASGIApp = trusting(api, list(trusted_proxies)) if trusted_proxies else api
-        self._cors = _cors(self._any, cors_origins) if cors_origins else None
+        self._cors = cors(self._any) if cors is not None else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         # Only a page of another origin needs the word of this one.
@@ -233,11 +235,13 @@ class _Shim(Starlette):
         return any(getattr(route, "path", None) == path for route in self.router.routes)
 
 
-def _cors(app: ASGIApp, origins: tuple[str, ...]) -> CORSMiddleware:
-    return CORSMiddleware(
-        app,
+def _cors(origins: tuple[str, ...], built: list[Route]) -> _Around:
+    # The usual methods, and those that routes have of their own.
+    own = {route.rule.http_method for route in built} - {*_CORS_METHODS, ANY_METHOD}
+    return partial(
+        CORSMiddleware,
         allow_origins=origins,
-        allow_methods=_CORS_METHODS,
+        allow_methods=(*_CORS_METHODS, *sorted(own)),
         allow_headers=["*"],
         expose_headers=_CORS_EXPOSED,
         max_age=_CORS_MAX_AGE_S,

@@ -428,3 +428,17 @@ async def test_scripts_of_listed_origins_may_call(probe_set: bytes, probe: Probe
     assert "x-request-id" in ours.headers["access-control-expose-headers"]
     assert "access-control-allow-origin" not in theirs.headers
     assert "access-control-allow-origin" not in without.headers
+
+
+async def test_scripts_may_use_a_route_s_own_method(probe_set: bytes, probe: ProbeServer) -> None:
+    page = {"origin": "https://page.example"}
+    async with shim(probe_set, probe.address, cors_origins=("https://page.example",)) as client:
+        lock = await client.options("/v1/things/mine", headers={**page, "access-control-request-method": "LOCK"})
+        unlock = await client.options("/v1/things/mine", headers={**page, "access-control-request-method": "UNLOCK"})
+        locked = await client.request("LOCK", "/v1/things/mine", headers=page)
+
+    allowed = lock.headers["access-control-allow-methods"].split(", ")
+    assert (lock.status_code, unlock.status_code, locked.status_code) == (200, 400, 200)
+    assert {"GET", "POST", "LOCK"} <= set(allowed)
+    assert not {"*", "UNLOCK"} & set(allowed)
+    assert locked.headers["access-control-allow-origin"] == "https://page.example"
