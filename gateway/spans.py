@@ -69,17 +69,18 @@ class Spans:
         if scope.get("server"):
             attributes["server.address"], attributes["server.port"] = scope["server"]
         parent = None if trace.is_new else set_span_in_context(NonRecordingSpan(_context_of(trace)))
-        return RequestSpan(self, self._tracer.start_span(method, parent, SpanKind.SERVER, attributes))
+        return RequestSpan(self, self._tracer.start_span(method, parent, SpanKind.SERVER, attributes), trace)
 
-    def call(self, request: Span, rpc: str, begin: Call, metadata: Metadata) -> Any:
-        """Begin a call with a span of its own inside of a request's, which ends when the call does."""
+    def begin_call(self, request: Span, rpc: str) -> Span:
+        """A span of a call inside of a request's."""
         attributes = {"rpc.system.name": "grpc", "rpc.method": rpc}
-        span = self._tracer.start_span(rpc, set_span_in_context(request), SpanKind.CLIENT, attributes)
-        call = begin(metadata=(*metadata, *_trace_of(span).metadata))
+        return self._tracer.start_span(rpc, set_span_in_context(request), SpanKind.CLIENT, attributes)
+
+    def end_with(self, span: Span, call: Any) -> None:
+        """End a span when its call ends."""
         task = asyncio.create_task(_end_with(span, call), name="end a span")
         self._calls.add(task)
         task.add_done_callback(self._calls.discard)
-        return call
 
     async def close(self) -> None:
         """Send what is left, for 3 s at most. No call may be under way any more."""
@@ -93,16 +94,19 @@ class Spans:
 
 
 class RequestSpan:
-    """The span of one request."""
+    """The span of one request. `trace` is what others are told of it."""
 
-    def __init__(self, spans: Spans, span: Span) -> None:
+    def __init__(self, spans: Spans, span: Span, asked_in: Trace) -> None:
         self._spans = spans
         self._span = span
-        self.trace = _trace_of(span)
+        self.trace = _trace_of(span, asked_in)
 
     def call(self, rpc: str, begin: Call, metadata: Metadata) -> Any:
-        """Begin the request's call to `pkg.Service/Method`, and tell it in the metadata of which trace it is."""
-        return self._spans.call(self._span, rpc, begin, metadata)
+        """Begin the request's call to `pkg.Service/Method` with a span of its own, of which its metadata tell."""
+        span = self._spans.begin_call(self._span, rpc)
+        call = begin(metadata=(*metadata, *_trace_of(span, self.trace).metadata))
+        self._spans.end_with(span, call)
+        return call
 
     def end(self, method: str, route: str, status: int) -> None:
         """The request is answered with that status, and was one to that route, or UNMATCHED."""
@@ -116,9 +120,11 @@ class RequestSpan:
         self._span.end()
 
 
-def _trace_of(span: Span) -> Trace:
-    """What others are told of a span."""
+def _trace_of(span: Span, outer: Trace) -> Trace:
+    """What others are told of a span: that it is inside of the outer one, if OTEL_SDK_DISABLED makes it none."""
     context = span.get_span_context()
+    if not context.is_valid:
+        return outer
     return Trace(
         f"{context.trace_id:032x}", f"{context.span_id:016x}", int(context.trace_flags), context.trace_state.to_header()
     )

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -202,6 +203,23 @@ async def test_a_process_makes_spans_where_the_environment_names_a_collector(
 
     assert sorted(span.name for span in collector.spans) == ["GET /v1/echo", "probe.v1.Probe/Echo"]
     assert collector.service_names == {"edge"}
+
+
+async def test_the_environment_may_turn_spans_off_and_traces_go_on(
+    tmp_path: Path, probe_set: bytes, probe: ProbeServer
+) -> None:
+    file = tmp_path / "set.binpb"
+    file.write_bytes(probe_set)
+    async with collecting() as collector:
+        environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_SDK_DISABLED": "true"}
+        arguments = ("--descriptor-set", str(file), "--upstream", f"{SERVICE}={probe.address}")
+        async with process(*arguments, **environment) as http:
+            begun = (await http.get("/v1/arrival")).json()["metadata"]["traceparent"]
+            given = (await http.get("/v1/arrival", headers=SAMPLED)).json()["metadata"]["traceparent"]
+
+    assert collector.spans == []
+    assert re.fullmatch("00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-00", begun)
+    assert given == SAMPLED["traceparent"]
 
 
 async def test_without_a_collector_nothing_of_it_is_even_imported(probe_set: bytes, tmp_path: Path) -> None:
