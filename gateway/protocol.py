@@ -19,6 +19,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from gateway.api import ON_DISCONNECT, UNHURRIED, answer_of
 from gateway.errors import HttpError
 
+# Where the system does not tell that a peer sends no more, only what is told anyway: that all is broken off.
+_CLOSED: int = getattr(select, "POLLRDHUP", 0)
 # How often a connection that nothing is read from is looked at.
 _LOOK_S = 0.05
 
@@ -204,7 +206,7 @@ def bounded(limits: Limits) -> type[BoundedProtocol]:
 def _has_gone(transport: asyncio.Transport) -> bool:
     """Whether the peer has closed, whatever still lies unread before that."""
     poll = select.poll()
-    poll.register(transport.get_extra_info("socket").fileno(), select.POLLRDHUP)
+    poll.register(transport.get_extra_info("socket").fileno(), _CLOSED)
     return bool(poll.poll(0))
 
 

@@ -14,8 +14,10 @@ import grpc
 
 from gateway.errors import HttpError, Violation, invalid
 
-_MARK = re.compile(rb'["{}\[\],]')
-_MARK_IN_TEXT = re.compile(rb'["\\]')
+# What is not looked at: all but brackets, and commas where no bracket is open; texts only if they are whole.
+_BETWEEN = re.compile(rb'(?:[^"{}\[\],]++|"(?:[^"\\]++|\\.)*+")*+', re.DOTALL)
+_WITHIN = re.compile(rb'(?:[^"{}\[\]]++|"(?:[^"\\]++|\\.)*+")*+', re.DOTALL)
+_REST_OF_TEXT = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
 _SPACE = b" \t\r\n"
 
 
@@ -130,21 +132,24 @@ class Array(_Held):
     def _next_mark(self, piece: bytes, at: int) -> int:
         """Behind the next mark that stands outside of texts; 0 if there is none in this piece."""
         while at < len(piece):
-            if self._escaped:
-                self._escaped = False
-                at += 1
+            if self._in_text:
+                at = self._behind_text(piece, at)
                 continue
-            found = (_MARK_IN_TEXT if self._in_text else _MARK).search(piece, at)
-            if found is None:
-                break
-            at = found.end()
-            if found[0] == b"\\":
-                self._escaped = True
-            elif found[0] == b'"':
-                self._in_text = not self._in_text
-            else:
-                return at
+            at = _end(_WITHIN if self._depth else _BETWEEN, piece, at) + 1
+            if piece[at - 1 : at] != b'"':
+                return at if at <= len(piece) else 0
+            # Its end is not in this piece.
+            self._in_text = True
         return 0
+
+    def _behind_text(self, piece: bytes, at: int) -> int:
+        """Where a text ends that has begun in a piece before, or this piece does."""
+        at = _end(_REST_OF_TEXT, piece, at + self._escaped)
+        mark = piece[at : at + 1]
+        self._in_text = mark != b'"'
+        # A backslash is left only where it is the last there is.
+        self._escaped = mark == b"\\"
+        return at + 1
 
     def _is_within(self, mark: bytes) -> bool:
         """Whether a mark belongs to an element."""
@@ -185,6 +190,11 @@ class Bytes:
         """See Splitter."""
         if not self._any:
             yield b""
+
+
+def _end(pattern: re.Pattern[bytes], piece: bytes, at: int) -> int:
+    found = pattern.match(piece, at)
+    return at if found is None else found.end()
 
 
 def _malformed(what: str) -> HttpError:

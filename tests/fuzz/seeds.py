@@ -73,13 +73,21 @@ def seeds() -> list[bytes]:
         request(b"GET", b"/v1/files/a/b%2Fc//d.txt"),
         request(b"POST", b"/v1/raw", [(b"content-type", b"image/png")], b"\x89PNG\r\n\x1a\n"),
         request(b"GET", b"/v1/names?list=a&list=b"),
-        request(b"GET", b"/v1/arrival", [(b"traceparent", b"00-" + b"1" * 32 + b"-" + b"2" * 16 + b"-01")]),
+        request(
+            b"GET",
+            b"/v1/arrival",
+            [(b"traceparent", b"00-" + b"1" * 32 + b"-" + b"2" * 16 + b"-01"), (b"tracestate", b"a=1,b=2")],
+        ),
         request(b"GET", b"/v1/watch?count=2", [(b"accept", b"text/event-stream"), (b"last-event-id", b"7")]),
         request(b"GET", b"/v1/watch?count=2", [(b"accept", b"application/x-ndjson;q=0.9, */*;q=0.1")]),
         request(b"GET", b"/v1/download?count=1"),
         request(b"POST", b"/v1/collect", [(b"content-type", b"application/x-ndjson")], lines),
         request(b"POST", b"/v1/collect/a", [JSON], b'[{"text":"a"},{}]'),
+        request(b"POST", b"/v1/collect", [JSON, (b"content-encoding", b"gzip")], gzip.compress(b'[{"text":"a"},{}]')),
+        request(b"POST", b"/v1/collect", [JSON, (b"transfer-encoding", b"chunked")])
+        + b'9\r\n[{"text":\r\n7\r\n"a"},{}\r\n1\r\n]\r\n0\r\n\r\n',
         request(b"POST", b"/v1/talk", [JSON], b'[{"text":"a"}]'),
+        request(b"POST", b"/v1/append", [(b"content-type", b"image/png")], b"\x89PNG\r\n\x1a\n"),
         request(b"LOCK", b"/v1/things/mine"),
         request(
             b"OPTIONS", b"/v1/echo", [(b"origin", b"http://a.example"), (b"access-control-request-method", b"PUT")]

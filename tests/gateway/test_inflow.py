@@ -177,6 +177,19 @@ async def test_an_upstream_that_fails_early_is_answered_at_once(client: httpx.As
         assert (await up.status(), await up.json()) == (200, {"collected": []})
 
 
+async def test_who_sends_on_behind_an_early_answer_is_let_go_after_a_while(
+    probe_set: bytes, probe: ProbeServer
+) -> None:
+    async with (
+        shim(probe_set, probe.address, limits=Limits(message_s=0.1)) as http,
+        upload(http, "/v1/collect") as up,
+    ):
+        await up.send(b'{"text": "NOT_FOUND"}\n')
+        assert await up.status() == 404
+        with pytest.raises(ConnectionError):
+            await fill(up, most=1 << 40)
+
+
 # --- bounds
 
 

@@ -18,7 +18,7 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text('a"]\\', max_size=3), inner, max_size=3),
     max_leaves=8,
 )
-CUTS = st.lists(st.integers(0, 200), max_size=6)
+CUTS = st.lists(st.integers(0, 60), max_size=20)
 STYLES: list[dict[str, Any]] = [{}, {"indent": 1}, {"separators": (",", ":"), "ensure_ascii": False}]
 
 
