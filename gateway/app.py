@@ -27,13 +27,13 @@ from gateway.metrics import Meter
 from gateway.openapi import OpenApi
 from gateway.pages import Pages
 from gateway.routes import ANY_METHOD, MethodNotAllowedError, Route, Router
-from gateway.shared_rates import SharedRates, wrong_url
 from gateway.tokens import Issuer, Tokens
 from gateway.transcode import Transcoder
 from gateway.upstream import Upstreams
 from mesh.service_config import ServiceConfig
 
 if TYPE_CHECKING:
+    from gateway.shared_rates import SharedRates
     from gateway.spans import Spans
 
 __all__ = ["OTLP_ENDPOINT", "ConfigError", "Gateway", "GatewayConfig"]
@@ -47,6 +47,7 @@ _HEADER = re.compile(r"[A-Za-z0-9_.-]+")
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s]+")
 _DIRECTIVE = r"[A-Za-z-]+(=([\w-]+|\"[ !#-\[\]-~]*\"))?"
 _CACHE_CONTROL = re.compile(rf"{_DIRECTIVE}(, *{_DIRECTIVE})*", re.ASCII)
+_REDIS = re.compile(r"rediss?://([^/@\s]*@)?(\[[\da-f:.]+\]|[^/:@\s]+)(:\d{1,5})?(/\d*)?(\?\S*)?\Z|unix://\S+\Z", re.I)
 _COLLECTOR = re.compile(r"https?://[^/\s]+/?")
 _CORS_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 # What a script may read of an answer beyond what it always may.
@@ -124,8 +125,8 @@ class GatewayConfig:
             for name, text in self.cache_control.items()
             if not _CACHE_CONTROL.fullmatch(text)
         ]
-        if self.redis_url and wrong_url(self.redis_url):
-            found.append(f"redis_url: {wrong_url(self.redis_url)}")
+        if self.redis_url and not _REDIS.match(self.redis_url):
+            found.append("redis_url: must be a URL such as redis://127.0.0.1:6379/0")
         found += [f"trusted_proxies: {name!r} is no address or network" for name in _no_networks(self.trusted_proxies)]
         if self.max_body_bytes < 1:
             found.append(f"max_body_bytes: must be positive, not {self.max_body_bytes}")
@@ -161,7 +162,7 @@ class Gateway:
         router = _router(built, codec, self._upstreams, config)
         self._cache = ResponseCache()
         self._tokens = Tokens(Issuer(**config.jwt)) if config.jwt else None
-        self._shared = SharedRates(config.redis_url) if config.redis_url and config.rate_limits else None
+        self._shared = _shared_rates(config.redis_url) if config.redis_url and config.rate_limits else None
         api = Api(
             router,
             UpstreamErrors(schema.pool, codec.writer),
@@ -196,6 +197,13 @@ class Gateway:
         await self._upstreams.close()
         if self._spans is not None:
             await self._spans.close()
+
+
+def _shared_rates(url: str) -> SharedRates:
+    # The package imports much that few need.
+    from gateway.shared_rates import SharedRates  # noqa: PLC0415
+
+    return SharedRates(url)
 
 
 def _limits(config: GatewayConfig, shared: SharedRates | None) -> Limits | None:

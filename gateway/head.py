@@ -126,7 +126,8 @@ def read_head(
             head.idempotency_key = _key(head.idempotency_key, _text(name, value))
     if head.last_event_id:
         metadata.append((LAST_EVENT_ID, head.last_event_id))
-    if sum(len(name) + len(text) + _ENTRY_BYTES for name, text in metadata) > max_metadata_bytes:
+    passed_bytes = sum(len(name) + len(text) + _ENTRY_BYTES for name, text in (*metadata, *head.trace.metadata))
+    if passed_bytes > max_metadata_bytes:
         raise _too_large(max_metadata_bytes)
     head.metadata = tuple(metadata)
 
