@@ -58,7 +58,7 @@ def run(options: Options, folder: Path, parts: Collection[str] = PARTS) -> Recor
             figures = {name: figure for name in FIGURES if (figure := _figure(name, parts, stage)) is not None}
             swept = _part(SWEEP, parts if options.connections else (), lambda: sweep(stage, options.connections))
             _part(SELL_OUT, parts, lambda: sell_out(stage))
-            stage.audit(stage.mesh)
+            _logged("audit", lambda: _audit(stage))
     return Record(
         options=options,
         conditions=found,
@@ -74,12 +74,22 @@ def run(options: Options, folder: Path, parts: Collection[str] = PARTS) -> Recor
 def _part(name: str, parts: Collection[str], measure: Callable[[], Answer]) -> Answer | None:
     if name not in parts:
         return None
-    began = time.monotonic()
-    _log.info("%s", name)
-    answer = measure()
-    _log.info("  took %.0f s", time.monotonic() - began)
-    return answer
+    return _logged(name, measure)
 
 
 def _figure(name: str, parts: Collection[str], stage: Stage) -> Figure | None:
     return _part(name, parts, lambda: FIGURES[name](stage))
+
+
+def _audit(stage: Stage) -> None:
+    stage.take_back_reservations()
+    stage.audit(stage.mesh)
+
+
+def _logged(name: str, do: Callable[[], Answer]) -> Answer:
+    """Do it, and log how long it took."""
+    began = time.monotonic()
+    _log.info("%s", name)
+    answer = do()
+    _log.info("  took %.0f s", time.monotonic() - began)
+    return answer
