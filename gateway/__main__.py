@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import logging
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import uvloop
-
 from gateway import settings
 from gateway.app import OTLP_ENDPOINT, ConfigError, Gateway, GatewayConfig
+from gateway.metrics import ACCESS_LOG
 from gateway.reflect import reflect
 from gateway.server import HttpServer
+from mesh import log
+from mesh.run import run, stop_signal
 
 _USAGE_EXIT = 2
 _GRACE_S = 10.0
@@ -35,31 +34,30 @@ class Arguments:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run until SIGTERM or SIGINT. Exit code 2, with every problem named, if that cannot begin."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    log.set_up("INFO")
+    log.set_up_access(ACCESS_LOG)
     logging.getLogger("grpc_reflection").setLevel(logging.WARNING)
     try:
-        uvloop.run(_serve(_arguments(argv)))
+        return run(_serve(_arguments(argv)))
     except ConfigError as error:
         sys.stderr.writelines(f"gateway: {problem}\n" for problem in error.problems)
         return _USAGE_EXIT
-    return 0
 
 
-async def _serve(arguments: Arguments) -> None:
+async def _serve(arguments: Arguments) -> int:
+    stop = stop_signal()
     gateway = Gateway(arguments.config)
     server = HttpServer(gateway.asgi(), host=arguments.host, port=arguments.port)
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     try:
         port = await server.start()
-        logging.getLogger("gateway").info("serving http://%s:%d", arguments.host, port)
+        logging.getLogger("gateway").info("serving", extra={"url": f"http://{arguments.host}:{port}"})
         await stop.wait()
     except OSError as error:
         raise ConfigError([f"--listen {arguments.host}:{arguments.port}: {error.strerror}"]) from error
     finally:
         await server.stop(_GRACE_S)
         await gateway.close()
+    return 0
 
 
 def _arguments(argv: Sequence[str] | None) -> Arguments:

@@ -47,7 +47,8 @@ _HEADER = re.compile(r"[A-Za-z0-9_.-]+")
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s]+")
 _DIRECTIVE = r"[A-Za-z-]+(=([\w-]+|\"[ !#-\[\]-~]*\"))?"
 _CACHE_CONTROL = re.compile(rf"{_DIRECTIVE}(, *{_DIRECTIVE})*", re.ASCII)
-_REDIS = re.compile(r"rediss?://([^/@\s]*@)?(\[[\da-f:.]+\]|[^/:@\s]+)(:\d{1,5})?(/\d*)?(\?\S*)?\Z|unix://\S+\Z", re.I)
+_HOST = r"([^/@\s]*@)?(\[[\da-fA-F:.]+\]|[^/:@\s]+)(:\d{1,5})?"
+_REDIS = re.compile(rf"rediss?://{_HOST}(/\d*)?(\?\S*)?|unix://\S+", re.ASCII)
 _COLLECTOR = re.compile(r"https?://[^/\s]+/?")
 _CORS_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 # What a script may read of an answer beyond what it always may.
@@ -125,7 +126,7 @@ class GatewayConfig:
             for name, text in self.cache_control.items()
             if not _CACHE_CONTROL.fullmatch(text)
         ]
-        if self.redis_url and not _REDIS.match(self.redis_url):
+        if self.redis_url and not _REDIS.fullmatch(self.redis_url):
             found.append("redis_url: must be a URL such as redis://127.0.0.1:6379/0")
         found += [f"trusted_proxies: {name!r} is no address or network" for name in _no_networks(self.trusted_proxies)]
         if self.max_body_bytes < 1:

@@ -35,9 +35,9 @@ async def process(*arguments: str, **environment: str) -> AsyncIterator[httpx.As
         *command, cwd=ROOT, stderr=asyncio.subprocess.PIPE, env={**os.environ, **environment}
     )
     assert started.stderr is not None
-    line = (await asyncio.wait_for(started.stderr.readline(), 30)).decode()
+    told = json.loads(await asyncio.wait_for(started.stderr.readline(), 30))
     try:
-        async with httpx.AsyncClient(base_url=line.split()[-1], timeout=20) as client:
+        async with httpx.AsyncClient(base_url=told["url"], timeout=20) as client:
             yield client
     finally:
         started.send_signal(signal.SIGTERM)
