@@ -148,13 +148,14 @@ class Api:
         except Exception:
             logger.exception("request failed", extra=head.ids)
             status, headers, body = answer_of(internal())
-        _done(scope, head, status, started)
         if status != _NOT_MODIFIED:
             headers.append((b"content-length", b"%d" % len(body)))
         headers.append((b"x-request-id", head.request_id.encode()))
         headers += head.answer_headers
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+        # Nobody waits for it here.
+        _done(scope, head, status, started)
 
     async def _answer(
         self, scope: Scope, receive: Receive, head: Head

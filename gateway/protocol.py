@@ -11,7 +11,7 @@ import asyncio
 import select
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import grpc
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -40,6 +40,38 @@ class _RefusedError(Exception):
     """Stops the parser; what to answer stands in the protocol."""
 
 
+class _Joined:
+    """A transport that writes what it is given at `flush`, or at the end of the loop's turn, by one call of the system.
+
+    uvloop would write at once: an answer's head and body would be two packets, and wake the client twice.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._waiting: list[bytes] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Write soon."""
+        if not self._waiting:
+            self._loop.call_soon(self.flush)
+        self._waiting.append(data)
+
+    def flush(self) -> None:
+        """Write what waits, unless nobody is there any more."""
+        if self._waiting and not self._transport.is_closing():
+            self._transport.write(b"".join(self._waiting))
+        self._waiting.clear()
+
+    def close(self) -> None:
+        """Close behind what waits."""
+        self.flush()
+        self._transport.close()
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """One connection. Made per connection by uvicorn, through `bounded`."""
 
@@ -61,7 +93,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the clock: a connection that asks nothing is not kept."""
-        super().connection_made(transport)
+        self._joined = _Joined(transport, self.loop)
+        super().connection_made(cast("asyncio.Transport", self._joined))
         self._start_timer(self.limits.head_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -130,6 +163,11 @@ class BoundedProtocol(HttpToolsProtocol):
         self._progress = True
         self._stop_timer()
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """The answer has been written as a whole."""
+        self._joined.flush()
+        super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what the parser refused: our own refusal if there is one, else 400."""
