@@ -17,6 +17,7 @@ import grpc
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from gateway.api import ON_DISCONNECT, UNHURRIED, answer_of
+from gateway.body import IS_WHOLE
 from gateway.errors import HttpError
 
 # Where the system does not tell that a peer sends no more, only what is told anyway: that all is broken off.
@@ -124,7 +125,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request starts."""
         super().on_message_begin()
-        extensions: Any = {ON_DISCONNECT: self._gone.append, UNHURRIED: self._let_flow}
+        extensions: Any = {ON_DISCONNECT: self._gone.append, UNHURRIED: self._let_flow, IS_WHOLE: self._is_whole}
         self.scope["extensions"] = extensions
         self._unhurried = False
         self._in_head = self._in_message = True
@@ -190,6 +191,9 @@ class BoundedProtocol(HttpToolsProtocol):
             cycle.disconnected = True
             cycle.message_event.set()
         self.transport.close()
+
+    def _is_whole(self) -> bool:
+        return not self._in_message
 
     def _let_flow(self) -> None:
         """Whoever reads this request's body bounds the time it takes, until it is answered."""

@@ -15,7 +15,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """One ratio. `sides` are by name, each with what was measured in its rounds; `values` are what is compared."""
+    """One ratio. `sides` are by name, each with what was measured in its rounds; `values` are what is compared.
+
+    What is no load has values alone.
+    """
 
     unit: str
     sides: Mapping[str, Sequence[Measured]]

@@ -87,7 +87,8 @@ def _figure_lines(name: str, figure: Figure) -> Iterator[str]:
     yield f"{name}, {figure.unit}"
     for side, values in figure.values.items():
         rounds = "  ".join(f"{value:9.2f}" for value in values)
-        yield f"{side:>14}  {rounds}   cpu ms each: {_cpu(figure.sides[side])}"
+        cost = f"   cpu ms each: {_cpu(figure.sides[side])}" if side in figure.sides else ""
+        yield f"{side:>14}  {rounds}{cost}"
 
 
 def _cpu(rounds: Sequence[Measured]) -> str:

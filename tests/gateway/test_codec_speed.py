@@ -1,110 +1,18 @@
-"""The codec beside google.protobuf.json_format on the shop's own messages, both ways, in turn."""
+"""The codec is several times as fast as google.protobuf.json_format."""
 
 from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator
 from statistics import median
-from time import thread_time_ns
-from typing import Any
 
 import pytest
-from google.protobuf import descriptor_pool, json_format
-from google.protobuf.timestamp_pb2 import Timestamp
+from google.protobuf.message import Message
 
-from gateway.codec import Codec, parse
-from shop.cart.v1 import cart_pb2
-from shop.checkout.v1 import checkout_pb2
-from shop.inventory.v1 import catalog_pb2, inventory_pb2
-from shop.type.v1.money_pb2 import Money
+from tests.bench.bars import BARS
+from tests.gateway.codec_speed import MAKERS, Race, reading, writing
 
-LEAST = 4.0
-_BLOCKS, _ROUNDS, _TURN_NS = 5, 9, 5_000_000
-_NOW = Timestamp(seconds=1_767_323_045, nanos=678_000_000)
-
-
-def money(minor_units: int) -> Money:
-    return Money(currency_code="EUR", minor_units=minor_units)
-
-
-def order() -> checkout_pb2.Order:
-    lines = [
-        checkout_pb2.OrderLine(
-            sku=f"coffee-{number}", name="Coffee", quantity=2, unit_price=money(1999), line_total=money(3998)
-        )
-        for number in range(3)
-    ]
-    return checkout_pb2.Order(
-        order_id="0198c0de-0000-7000-8000-000000000001",
-        state=checkout_pb2.ORDER_STATE_PAID,
-        lines=lines,
-        subtotal=money(11_994),
-        discount=money(0),
-        shipping=money(490),
-        tax=money(2_372),
-        total=money(14_856),
-        cart_id="0198c0de-0000-7000-8000-000000000002",
-        customer_id="0198c0de-0000-7000-8000-000000000003",
-        destination=checkout_pb2.Destination(country="DE", postal_code="10115", address="Straße 1, Berlin"),
-        source=checkout_pb2.ORDER_SOURCE_WEB,
-        payment_id="pay_1",
-        invoice_number="INV-2026-0198c0de",
-        create_time=_NOW,
-        update_time=_NOW,
-        created_by="guest",
-        updated_by="checkout",
-    )
-
-
-def cart() -> cart_pb2.Cart:
-    items = [
-        cart_pb2.CartItem(sku=f"coffee-{number}", quantity=1, unit_price=money(1999), name="Coffee")
-        for number in range(5)
-    ]
-    return cart_pb2.Cart(
-        cart_id="0198c0de-0000-7000-8000-000000000002",
-        version=7,
-        items=items,
-        subtotal=money(9995),
-        update_time=_NOW,
-    )
-
-
-def product(number: int = 0) -> catalog_pb2.Product:
-    return catalog_pb2.Product(
-        sku=f"coffee-{number}",
-        name="Yirgacheffe",
-        description="Washed, from Ethiopia. " * 4,
-        category="coffee",
-        price=money(1999),
-        weight_grams=1000,
-        available=250,
-        etag="9f86d081",
-        create_time=_NOW,
-        update_time=_NOW,
-    )
-
-
-def products() -> catalog_pb2.ListProductsResponse:
-    return catalog_pb2.ListProductsResponse(
-        products=[product(number) for number in range(20)], next_page_token="eyJvIjoic2t1In0"
-    )
-
-
-def reserve() -> inventory_pb2.BatchReserveRequest:
-    requests = [
-        inventory_pb2.ReserveRequest(
-            reservation_id=f"0198c0de-0000-7000-8000-{number:012d}",
-            lines=[inventory_pb2.ReservationLine(sku=f"coffee-{line}", quantity=2) for line in range(3)],
-            ttl_s=900,
-            epoch=3,
-        )
-        for number in range(10)
-    ]
-    return inventory_pb2.BatchReserveRequest(requests=requests)
-
-
-MAKERS: list[Callable[[], Any]] = [order, cart, product, products, reserve]
+_BLOCKS = 5
 
 
 @pytest.fixture
@@ -116,42 +24,12 @@ def undisturbed() -> Iterator[None]:
 
 
 @pytest.mark.alone
+@pytest.mark.parametrize("race", [writing, reading])
 @pytest.mark.parametrize("make", MAKERS)
-def test_writing_is_several_times_as_fast_as_json_format(make: Callable[[], Any], undisturbed: None) -> None:
-    message, writer = make(), Codec(descriptor_pool.Default()).writer
-    compare(
-        f"writing {make.__name__}",
-        lambda: writer.text(message),
-        lambda: json_format.MessageToJson(message, indent=None, always_print_fields_with_no_presence=True),
-    )
-
-
-@pytest.mark.alone
-@pytest.mark.parametrize("make", MAKERS)
-def test_reading_is_several_times_as_fast_as_json_format(make: Callable[[], Any], undisturbed: None) -> None:
-    message, codec = make(), Codec(descriptor_pool.Default())
-    new, text, reader = type(message), codec.writer.text(message), codec.reader
-
-    def ours() -> None:
-        assert not reader.read(parse(text), new())
-
-    compare(f"reading {make.__name__}", ours, lambda: json_format.Parse(text, new()))
-
-
-def compare(what: str, ours: Callable[[], Any], theirs: Callable[[], Any]) -> None:
-    """Play both in turn, print by how much we are faster, and require LEAST of it."""
-    turns = max(1, _TURN_NS // duration_ns(theirs, 3))
-    ratio = median(
-        median(duration_ns(theirs, turns) / duration_ns(ours, turns) for _ in range(_ROUNDS)) for _ in range(_BLOCKS)
-    )
-    each_us = min(duration_ns(ours, turns) for _ in range(_ROUNDS)) / turns / 1000
-    print(f"{what}: {ratio:.1f} times as fast as json_format, {each_us:.1f} us each")  # noqa: T201 - who measures looks
-    assert ratio >= LEAST
-
-
-def duration_ns(call: Callable[[], Any], times: int) -> int:
-    """In time of the processor, so that it matters less what else runs."""
-    start = thread_time_ns()
-    for _ in range(times):
-        call()
-    return thread_time_ns() - start
+def test_the_codec_is_several_times_as_fast_as_json_format(
+    make: Callable[[], Message], race: Callable[[Message], Race], undisturbed: None
+) -> None:
+    run = race(make())
+    ratio = median(run.ratio() for _ in range(_BLOCKS))
+    print(f"{race.__name__} {make.__name__}: {ratio:.1f} times as fast")  # noqa: T201 - who measures looks
+    assert BARS["codec_vs_json_format"].is_met(ratio)
