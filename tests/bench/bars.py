@@ -44,6 +44,18 @@ BARS: Mapping[str, Bar] = {
         what="BatchReserve of 64 over gRPC, reservations / one transaction for each", least=3.0, aim=5.0
     ),
     "shim_vs_direct": Bar(what="GetProduct through REST, 64 connections / by a bare gRPC client", least=0.85),
+    "shim_post_vs_direct": Bar(
+        what="a POST of 300 bytes four levels deep through REST, 64 connections / by a bare gRPC client", least=0.8
+    ),
+    "shim_idle_vs_direct": Bar(
+        what="median of GetProduct through REST, 1 connection / by a bare gRPC client", most=1.6
+    ),
+    "cached_get_vs_uncached": Bar(
+        what="GetProduct through REST, kept by the gateway, 64 connections / asked for each time", least=3.0
+    ),
+    "codec_vs_json_format": Bar(
+        what="the shim's JSON codec over google.protobuf.json_format, the worst of five messages both ways", least=4.0
+    ),
     "cart_get_vs_noop": Bar(what="GetCart over gRPC, two replicas / an empty RPC of the same servers", least=0.45),
     "idle_latency_vs_monolith": Bar(what="median of PlaceOrder, 1 connection / of the monolith's", most=5.0),
     "commits_per_checkout": Bar(what="COMMITs in all databases for an order, 128 connections", most=0.25),

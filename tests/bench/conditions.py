@@ -28,6 +28,10 @@ def conditions(cursor: Cursor) -> dict[str, str]:
         "wrk": _told("wrk", "--version").split()[1],
         "commit": _told("git", "rev-parse", "--short", "HEAD"),
         "processes of the mesh": "identity, inventory, cart, checkout, gateway; two carts more while carts are read",
+        "beside the mesh": (
+            "a service that echoes what is posted, under the interceptors of every service; `python -m gateway`, one"
+            " process with what is on by default, in front of it, and two in front of inventory for what is kept or not"
+        ),
         "other processes": "MariaDB, Redis, and the load: wrk with one thread, or a client of ours on uvloop",
     }
 

@@ -7,7 +7,7 @@ from statistics import median
 
 import uvloop
 
-from tests.bench import cart_replica, unbatched, wrk
+from tests.bench import cart_replica, codec, context, unbatched, wrk
 from tests.bench.apart import apart
 from tests.bench.carts import SPREAD
 from tests.bench.coherence import count_missed
@@ -15,6 +15,7 @@ from tests.bench.figure import Figure, compare, interleaved
 from tests.bench.grpc_load import Target
 from tests.bench.mesh import Mesh
 from tests.bench.sample import Measured
+from tests.bench.shim import shim
 from tests.bench.stage import HOT_SKU, Stage
 from tests.support.servers import free_port
 
@@ -23,6 +24,7 @@ _IN_FLIGHT_READS = 64
 # So many batches of 64 at the same time; eight fill two batches of the service.
 _IN_FLIGHT_BATCHES = 8
 _CARTS_READ = 1_000
+_KEPT_S = 60
 _COHERENT = 50
 # So many windows on either side bring the pages that an order needs back into the buffer pool.
 _PAGES_BACK = 2
@@ -73,17 +75,66 @@ def batch_reserve(stage: Stage) -> Figure:
 
 def shim_vs_direct(stage: Stage) -> Figure:
     """What REST costs."""
-    load = stage.load(_IN_FLIGHT_READS)
-    url = f"{stage.mesh.http_url}/v1/products/{HOT_SKU}"
-    target = Target(method="GetProduct", address=stage.mesh.address("inventory"), sku=HOT_SKU)
-    sides = interleaved(
-        {
-            "shim": lambda: stage.watch(stage.mesh.pids, lambda: wrk.get(url, load)),
-            "direct": partial(stage.calls, target, _IN_FLIGHT_READS),
-        },
-        rounds=stage.options.rounds,
-    )
+    sides = _product_through_both(stage, _IN_FLIGHT_READS)
     return compare({"shim_vs_direct": ("shim", "direct")}, sides, unit="calls/s")
+
+
+def shim_post_vs_direct(stage: Stage) -> Figure:
+    """What REST costs where messages are deep and the service does next to nothing."""
+    port, load = free_port(), stage.load(_IN_FLIGHT_READS)
+    target = Target(method="Echo", address=f"127.0.0.1:{port}")
+    with (
+        stage.mesh.replica("context", port, context.main),
+        shim(stage.mesh, "gateway-context", target.address) as url,
+    ):
+        sides = interleaved(
+            {
+                "shim": lambda: stage.watch(stage.mesh.pids, lambda: wrk.post(url + context.PATH, load, context.BODY)),
+                "direct": partial(stage.calls, target, _IN_FLIGHT_READS),
+            },
+            rounds=stage.options.rounds,
+        )
+    return compare({"shim_post_vs_direct": ("shim", "direct")}, sides, unit="calls/s")
+
+
+def shim_idle_vs_direct(stage: Stage) -> Figure:
+    """How much longer one alone waits for REST."""
+    return compare(
+        {"shim_idle_vs_direct": ("shim", "direct")},
+        _product_through_both(stage, 1),
+        unit="ms",
+        value=lambda one: one.sample.p50_s * 1000,
+    )
+
+
+def cached_get_vs_uncached(stage: Stage) -> Figure:
+    """What it spares to give an answer to many."""
+    load, inventory = stage.load(_IN_FLIGHT_READS), stage.mesh.address("inventory")
+    kept = {"shop.inventory.v1.CatalogService.GetProduct": _KEPT_S}
+
+    def get(url: str) -> Measured:
+        return stage.watch(stage.mesh.pids, lambda: wrk.get(f"{url}/v1/products/{HOT_SKU}", load))
+
+    with (
+        shim(stage.mesh, "gateway-cached", inventory, cache_s=kept) as cached,
+        shim(stage.mesh, "gateway-uncached", inventory) as uncached,
+    ):
+        sides = interleaved(
+            {"cached": partial(get, cached), "uncached": partial(get, uncached)}, rounds=stage.options.rounds
+        )
+    return compare({"cached_get_vs_uncached": ("cached", "uncached")}, sides, unit="calls/s")
+
+
+def codec_vs_json_format(stage: Stage) -> Figure:
+    """How much faster the shim reads and writes JSON than the library that everybody has."""
+    rounds = [apart(codec.measure) for _ in range(stage.options.rounds)]
+    values = {name: [ratios[name] for ratios in rounds] for name in rounds[0]}
+    return Figure(
+        unit="times as fast",
+        sides={},
+        values=values,
+        ratios={"codec_vs_json_format": min(median(ratios) for ratios in values.values())},
+    )
 
 
 def cart_get_vs_noop(stage: Stage) -> Figure:
@@ -165,6 +216,10 @@ FIGURES: Mapping[str, Callable[[Stage], Figure]] = {
     "reserve": reserve,
     "batch_reserve_vs_naive": batch_reserve,
     "shim_vs_direct": shim_vs_direct,
+    "shim_post_vs_direct": shim_post_vs_direct,
+    "shim_idle_vs_direct": shim_idle_vs_direct,
+    "cached_get_vs_uncached": cached_get_vs_uncached,
+    "codec_vs_json_format": codec_vs_json_format,
     "cart_get_vs_noop": cart_get_vs_noop,
     "idle_latency_vs_monolith": idle_latency_vs_monolith,
     "commits_per_checkout": commits_per_checkout,
@@ -174,3 +229,17 @@ FIGURES: Mapping[str, Callable[[Stage], Figure]] = {
 
 def _reserve(stage: Stage, address: str) -> Measured:
     return stage.calls(Target(method="Reserve", address=address, sku=HOT_SKU), _IN_FLIGHT)
+
+
+def _product_through_both(stage: Stage, in_flight: int) -> dict[str, list[Measured]]:
+    """GetProduct through REST, and by a bare gRPC client."""
+    load = stage.load(in_flight)
+    url = f"{stage.mesh.http_url}/v1/products/{HOT_SKU}"
+    target = Target(method="GetProduct", address=stage.mesh.address("inventory"), sku=HOT_SKU)
+    return interleaved(
+        {
+            "shim": lambda: stage.watch(stage.mesh.pids, lambda: wrk.get(url, load)),
+            "direct": partial(stage.calls, target, in_flight),
+        },
+        rounds=stage.options.rounds,
+    )

@@ -25,6 +25,7 @@ from shop.inventory.v1.inventory_pb2 import (
     ReservationLine,
     ReserveRequest,
 )
+from tests.bench import context
 from tests.bench.drive import drive
 from tests.bench.sample import Load, Sample
 from tests.e2e.running_shop import SERVICE_SECRET
@@ -98,6 +99,7 @@ METHODS: Mapping[str, Method] = {
     ),
     "GetCart": Method("/shop.cart.v1.CartService/GetCart", _get_cart, Cart, lambda cart: len(cart.items) == 2),
     "Nothing": Method("/test.mesh.v1.EchoService/Owner", lambda _, __: StringValue(), StringValue),
+    "Echo": Method(f"/{context.SERVICE}/{context.METHOD}", lambda _, __: context.CONTEXT, type(context.CONTEXT)),
     "PlaceOrder": Method(
         "/shop.checkout.v1.CheckoutService/PlaceOrder",
         _place_order,

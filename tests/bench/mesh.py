@@ -80,9 +80,9 @@ class Mesh:
             yield self
 
     @contextlib.contextmanager
-    def replica(self, name: str, port: int, command: Command) -> Iterator[None]:
-        """One more process on this mesh's databases, at a port of its own, which nobody but the load calls."""
-        with self._launched(name, port, command):
+    def replica(self, name: str, port: int, command: Command, *arguments: str) -> Iterator[None]:
+        """One more process beside this mesh's, at a port of its own, which nobody but the load calls."""
+        with self._launched(name, port, command, *arguments):
             self._wait_until(lambda: listens(port))
             yield
 

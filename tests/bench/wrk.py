@@ -23,8 +23,12 @@ class WrkError(Exception):
 
 def get(url: str, load: Load) -> Sample:
     """Ask for the same again and again. Raises WrkError when anything but a 2xx is answered."""
-    told, cpu_s = _run(url, load, "get.lua", [], seconds=ceil(load.window_s))
-    return _sample(told, counted=told["requests"], window_s=told["duration_us"] / 1e6, cpu_s=cpu_s)
+    return _again_and_again(url, load, "get.lua")
+
+
+def post(url: str, load: Load, body: str) -> Sample:
+    """Post the same JSON again and again. Raises WrkError as `get` does."""
+    return _again_and_again(url, load, "post.lua", body)
 
 
 def place_orders(url: str, load: Load, cart_ids: Sequence[str]) -> Sample:
@@ -41,6 +45,11 @@ def place_orders(url: str, load: Load, cart_ids: Sequence[str]) -> Sample:
     if window_s < load.window_s / 2:
         raise WrkError(f"{len(cart_ids)} carts were too few for a window of {load.window_s} s")
     return _sample(told, counted=told["counted"], window_s=window_s, cpu_s=cpu_s)
+
+
+def _again_and_again(url: str, load: Load, script: str, *arguments: str) -> Sample:
+    told, cpu_s = _run(url, load, script, arguments, seconds=ceil(load.window_s))
+    return _sample(told, counted=told["requests"], window_s=told["duration_us"] / 1e6, cpu_s=cpu_s)
 
 
 def _run(url: str, load: Load, script: str, arguments: Sequence[str], *, seconds: int) -> tuple[dict[str, Any], float]:
