@@ -30,6 +30,7 @@ from gateway.metrics import CLIENT_GONE, UNMATCHED, Meter
 from gateway.routes import MethodNotAllowedError, Router
 from gateway.streams import AnswerStream, choose
 from gateway.tokens import Tokens
+from gateway.trace import new_trace
 from gateway.transcode import HttpRequest, Transcoder
 from gateway.upstream import Call
 
@@ -130,7 +131,7 @@ class Api:
         started = time.perf_counter()
         head = new_head(scope["headers"], self._unmatched)
         if self._spans is not None:
-            head.span = self._spans.begin(scope, head.trace)
+            head.span = self._spans.begin(scope, head.trace or new_trace())
             head.trace = head.span.trace
         try:
             answer = await self._answer(scope, receive, head)
@@ -357,7 +358,7 @@ def _call(endpoint: Endpoint, message: Any, head: Head, *, timeout: float) -> An
     begin = partial(endpoint.call, message, timeout=timeout)
     if head.span is not None:
         return head.span.call(endpoint.rpc, begin, head.metadata)
-    return begin(metadata=(*head.metadata, *head.trace.metadata))
+    return begin(metadata=head.metadata if head.trace is None else (*head.metadata, *head.trace.metadata))
 
 
 def _mistake(message: Any) -> HttpError | None:

@@ -63,7 +63,7 @@ class Head:
 
     meter: Meter
     request_id: str
-    trace: Trace
+    trace: Trace | None
     # Where spans are made.
     span: RequestSpan | None = None
     content_type: str = ""
@@ -87,6 +87,8 @@ class Head:
     @property
     def ids(self) -> Mapping[str, str]:
         """What a line of the log finds the request by."""
+        if self.trace is None:
+            return {"request_id": self.request_id}
         return {"request_id": self.request_id, "trace_id": self.trace.trace_id}
 
     @property
@@ -126,8 +128,8 @@ def read_head(
             head.idempotency_key = _key(head.idempotency_key, _text(name, value))
     if head.last_event_id:
         metadata.append((LAST_EVENT_ID, head.last_event_id))
-    passed_bytes = sum(len(name) + len(text) + _ENTRY_BYTES for name, text in (*metadata, *head.trace.metadata))
-    if passed_bytes > max_metadata_bytes:
+    told = (*metadata, *head.trace.metadata) if head.trace is not None else metadata
+    if sum(len(name) + len(text) + _ENTRY_BYTES for name, text in told) > max_metadata_bytes:
         raise _too_large(max_metadata_bytes)
     head.metadata = tuple(metadata)
 

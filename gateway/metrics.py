@@ -24,7 +24,7 @@ _REQUESTS = Counter("http_server_requests_total", "Requests answered.", _LABELS)
 _SECONDS = Histogram("http_server_request_seconds", "Time from a request's head to its answer.", _LABELS)
 _METHODS = frozenset(("GET", "PUT", "POST", "DELETE", "OPTIONS", "HEAD", "PATCH", "TRACE", "CONNECT"))
 _OTHER_METHOD = "_OTHER"
-_LINE = "%(method)s %(route)s %(status)d %(ms)s ms %(request_id)s %(trace_id)s"
+_LINE = "%(method)s %(route)s %(status)d %(ms)s ms %(request_id)s"
 
 _access = logging.getLogger(ACCESS_LOG)
 

@@ -1,4 +1,4 @@
-"""The trace that a request belongs to (W3C Trace Context): read from its headers, or begun here.
+"""The trace that a request belongs to (W3C Trace Context): read from its headers, or begun for spans of our own.
 
 What is not valid counts as absent and is never refused: a client may not know who on the way has written it.
 """
@@ -37,13 +37,20 @@ class Trace(NamedTuple):
         return (parent, (TRACESTATE, self.state)) if self.state else (parent,)
 
 
-def read_trace(headers: list[tuple[bytes, bytes]]) -> Trace:
-    """The trace that the headers tell of, or a new one, which nobody has chosen to record."""
+def new_trace() -> Trace:
+    """One that nobody has chosen to record yet."""
+    drawn = secrets.token_hex(24)
+    return Trace(drawn[:32], drawn[32:], is_new=True)
+
+
+def read_trace(headers: list[tuple[bytes, bytes]]) -> Trace | None:
+    """The trace that the headers tell of, if there is one."""
     parents = [value for name, value in headers if name == b"traceparent"]
-    found = _PARENT.fullmatch(parents[0].decode("latin-1")) if len(parents) == 1 else None
+    if len(parents) != 1:
+        return None
+    found = _PARENT.fullmatch(parents[0].decode("latin-1"))
     if found is None or (found[1] == _VERSION and found[5]):
-        drawn = secrets.token_hex(24)
-        return Trace(drawn[:32], drawn[32:], is_new=True)
+        return None
     states = [value.decode("latin-1") for name, value in headers if name == b"tracestate"]
     return Trace(found[2], found[3], int(found[4], 16) & _KNOWN_FLAGS, _state(",".join(states)))
 

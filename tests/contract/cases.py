@@ -45,8 +45,6 @@ class Case:
     """The request message in JSON, only with what is set; a list of a stream's."""
     metadata: Mapping[str, str | None] = field(default_factory=dict)
     """What of metadata came; null for what did not. `left_s`: at most so many seconds were left."""
-    begins_trace: bool = False
-    """A traceparent came that the client has not sent."""
     left_s: float | None = None
 
     status: int = 200

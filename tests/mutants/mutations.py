@@ -85,7 +85,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "batch-mates-see-the-same-stock",
         "the last unit is sold to everybody in the batch",
         (
-            Edit(_BOOK, "            self._shelves[line.sku].held += sign * line.quantity\n", ""),
+            Edit(_BOOK, "            self.shelves[line.sku].held += sign * line.quantity\n", ""),
             # The second line would hold: a batch that the CHECK refuses is split until each stands alone.
             Edit(_SCHEMA, '        sa.CheckConstraint("on_hand >= held", name="stock_available"),\n', ""),
         ),
@@ -114,9 +114,30 @@ MUTATIONS: tuple[Mutation, ...] = (
     _one(
         "counters-without-the-ledger",
         "stock changes and nobody can say why",
-        "inventory_service/store/reservations.py",
-        "    await insert_movements(connection, book.movements)\n",
+        "inventory_service/store/stock.py",
+        "    await insert_rows(connection, movements, [_values(movement) for movement in rows])\n",
         "",
+    ),
+    _one(
+        "sold-on-belief-alone",
+        "a hold that has ended meanwhile is sold",
+        "inventory_service/store/reservations.py",
+        '{"state": [State.HELD.value], "epoch": [epoch]}',
+        '{"epoch": [epoch]}',
+    ),
+    _one(
+        "settled-on-belief-alone",
+        "what was put into the cart during the checkout is lost",
+        "cart_service/store.py",
+        'values, {"version": [version]})',
+        "values, {})",
+    ),
+    _one(
+        "captured-before-it-is-recorded",
+        "money is taken for an order that is called off",
+        "checkout_service/engine.py",
+        "            report = await self._next_report(stride.ahead)\n            await self._recorded(stride)\n",
+        "            report = await self._next_report(stride.ahead)\n",
     ),
     _one(
         "unsorted-locks",
@@ -153,10 +174,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         (
             Edit(
                 _SAGA,
-                "    _O.AUTHORIZED: Step(_S.COMMITTING, order=OrderState.AUTHORIZED),\n"
-                "    # A provider that took the money at once; capturing it again is harmless.\n",
-                "    _O.AUTHORIZED: Step(_S.CAPTURING, order=OrderState.AUTHORIZED),\n"
-                "    # A provider that took the money at once; capturing it again is harmless.\n",
+                "    _O.AUTHORIZED: Step(_S.COMMITTING, order=OrderState.AUTHORIZED, goes_on=True, meanwhile=True),\n",
+                "    _O.AUTHORIZED: Step(_S.CAPTURING, order=OrderState.AUTHORIZED),\n",
             ),
         ),
     ),
@@ -265,10 +284,10 @@ MUTATIONS: tuple[Mutation, ...] = (
         "answer-before-commit",
         "a customer is told PAID, and then it is not so",
         "checkout_service/engine.py",
-        "                await saga_store.apply_believed(connection, _moves(ways), self._encode)\n",
-        "                await saga_store.apply_believed(connection, _moves(ways), self._encode)\n"
-        "                for move in _moves(ways):\n"
-        "                    self._tell(move.after)\n",
+        "            await saga_store.apply_believed(connection, _moves(ways), self._encode)\n",
+        "            await saga_store.apply_believed(connection, _moves(ways), self._encode)\n"
+        "            for move in _moves(ways):\n"
+        "                self._tell(move.after)\n",
     ),
     _one(
         "answer-not-kept",
