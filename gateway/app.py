@@ -222,6 +222,8 @@ class _Shim(Starlette):
         trusting: Any = ProxyHeadersMiddleware
         self._api: ASGIApp = trusting(api, list(trusted_proxies)) if trusted_proxies else api
         self._cors = cors(self._any) if cors is not None else None
+        self._counted = 0
+        self._pages: set[str | None] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         # Only a page of another origin needs the word of this one.
@@ -241,7 +243,11 @@ class _Shim(Starlette):
             await super().__call__(scope, receive, send)
 
     def _has_page(self, path: str) -> bool:
-        return any(getattr(route, "path", None) == path for route in self.router.routes)
+        # The owner may have added some.
+        if len(self.router.routes) != self._counted:
+            self._counted = len(self.router.routes)
+            self._pages = {getattr(route, "path", None) for route in self.router.routes}
+        return path in self._pages
 
 
 def _cors(origins: tuple[str, ...], built: list[Route]) -> _Around:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 PASSED_HEADERS = ("authorization", "accept-language")
 REQUEST_ID = "x-request-id"
+_ID_BYTES = 16
+_IDS_AT_ONCE = 256
 _AUTHORIZATION = "authorization"
 TRACING = frozenset({TRACEPARENT, TRACESTATE})
 """Headers that are passed on, too, as far as they are valid."""
@@ -170,7 +172,24 @@ def _request_id(headers: list[tuple[bytes, bytes]]) -> str:
             given = value.decode("latin-1")
             if _REQUEST_ID.fullmatch(given):
                 return given
-    return secrets.token_hex(16)
+    return _drawn_ids.draw()
+
+
+class _RandomIds:
+    """Random ids, drawn many at a time: a call of the system for each is a twelfth of what a kept answer takes."""
+
+    def __init__(self) -> None:
+        self._drawn: list[str] = []
+
+    def draw(self) -> str:
+        """The next one: 128 bits in hex."""
+        if not self._drawn:
+            drawn = os.urandom(_ID_BYTES * _IDS_AT_ONCE)
+            self._drawn = [drawn[at : at + _ID_BYTES].hex() for at in range(0, len(drawn), _ID_BYTES)]
+        return self._drawn.pop()
+
+
+_drawn_ids = _RandomIds()
 
 
 def _text(name: bytes, value: bytes) -> str:

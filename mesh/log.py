@@ -1,5 +1,6 @@
 """Logs: one JSON object a line on stderr, or colours on a terminal. Ids that are capabilities are masked."""
 
+import asyncio
 import logging
 import sys
 from datetime import UTC, datetime
@@ -28,11 +29,36 @@ def set_up_access(name: str) -> None:
     """
     if sys.stderr.isatty():
         return
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _TurnHandler()
     handler.setFormatter(_AccessFormatter())
     logger = logging.getLogger(name)
     logger.handlers[:] = [handler]
     logger.propagate = False
+
+
+class _TurnHandler(logging.Handler):
+    """Writes the lines of one turn of the event loop in one go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the line at the end of this turn; at once if no loop runs."""
+        self._lines.append(self.format(record))
+        if len(self._lines) > 1:
+            return
+        try:
+            asyncio.get_running_loop().call_soon(self.flush)
+        except RuntimeError:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what waits."""
+        lines, self._lines = self._lines, []
+        if lines:
+            sys.stderr.write("\n".join([*lines, ""]))
+            sys.stderr.flush()
 
 
 class _AccessFormatter(logging.Formatter):
@@ -73,6 +99,7 @@ def set_up(level: str) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     # Nobody reads them, and every record would look them up.
+    logging._srcfile = None  # noqa: SLF001 - as logging's documentation says
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     for noisy in ("aiosqlite", "asyncio", "alembic", "httpx", "httpcore"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
