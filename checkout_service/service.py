@@ -26,7 +26,7 @@ from checkout_service.placing import CartOutdated, KeyTaken, NewOrder, Placed
 from checkout_service.saga import Course, Wish
 from checkout_service.store import Key
 from checkout_service.wishes import Desk
-from mesh.batch import Batcher
+from mesh.batch import GATHER_S, Batcher
 from mesh.caller import Caller
 from mesh.clock import Clock
 from mesh.db import Connection, Database
@@ -73,7 +73,9 @@ class CheckoutService:
         self._clock = clock
         self._orders: Batcher[str, Order | None] = Batcher("order views", self._read_orders)
         self._keys: Batcher[str, Key | None] = Batcher("order keys", self._read_keys)
-        self._placings: Batcher[PlaceOrder, Placed | Key] = Batcher("orders", self._place, room=engine.room)
+        self._placings: Batcher[PlaceOrder, Placed | Key] = Batcher(
+            "orders", self._place, room=engine.room, gather_s=GATHER_S
+        )
         self._events: Batcher[PaymentEvent, None] = Batcher("inbox", self._add_events)
 
     async def close(self) -> None:
