@@ -13,7 +13,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -51,6 +51,8 @@ _OPTIONS = "OPTIONS"
 
 # Of the time that a call may take: who answers before has not let it pass.
 _HANGS = 0.9
+_KNOWN_PATHS = 4096
+_KNOWN_LENGTH = 256
 _OK = 200
 _NOT_MODIFIED = 304
 _SAFE = frozenset({"GET", "HEAD"})
@@ -114,6 +116,8 @@ class Api:
         self._limits = limits
         self._spans = spans
         self._router = router
+        # Most paths are asked for again.
+        self._known = lru_cache(_KNOWN_PATHS)(router.match)
         self._errors = errors
         names = (*PASSED_HEADERS, *forward_headers)
         self._passed: Mapping[bytes, str] = {
@@ -212,8 +216,11 @@ class Api:
                 return *endpoint.transcoder.write(reply, accept=head.accept), endpoint.transcoder.tag(reply)
 
             kept = await self._cache.ask(key, make)
-        status, headers, data = _presented(scope["method"], head, kept.content_type, kept.data, kept.etag)
         age_s = self._cache.age_s(kept)
+        if head.if_none_match or head.if_match or (head.accept_encoding and len(kept.data) >= coding.LEAST_BYTES):
+            status, headers, data = _presented(scope["method"], head, kept.content_type, kept.data, kept.etag)
+        else:
+            status, headers, data = _OK, list(kept.headers), kept.data
         left = b"public, max-age=%d" % max(0, endpoint.cache_s - age_s)
         headers = self._for_caches(headers, endpoint.cache_control or left)
         headers.append((b"age", b"%d" % age_s))
@@ -284,7 +291,8 @@ class Api:
 
     def _route(self, scope: Scope) -> tuple[Endpoint, list[str]]:
         try:
-            found = self._router.match(scope["method"], scope["raw_path"].decode("ascii"))
+            method, path = scope["method"], scope["raw_path"].decode("ascii")
+            found = self._known(method, path) if len(path) <= _KNOWN_LENGTH else self._router.match(method, path)
         except MethodNotAllowedError as error:
             allow = sorted({*error.allow, _OPTIONS})
             raise (AskedForOptions(allow) if scope["method"] == _OPTIONS else method_not_allowed(allow)) from error

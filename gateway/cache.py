@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
+
+from gateway.conditions import entity_tag
 
 _MOST_BYTES = 64 << 20
 # What keeping an answer takes besides its bytes, about.
@@ -24,6 +26,8 @@ class Kept:
     content_type: bytes
     data: bytes
     etag: str
+    # Of the answer as it is, to whoever has asked for nothing special.
+    headers: Sequence[tuple[bytes, bytes]]
     since: float
     # What keeping it takes, about, in bytes.
     size: int
@@ -78,7 +82,9 @@ class ResponseCache:
             content_type, data, etag = await make()
         finally:
             del self._flights[key]
-        kept = Kept(content_type, data, etag, since, _OVERHEAD_BYTES + len(data) + _size(key))
+        tag = entity_tag(etag, content_type, None)
+        headers = [(b"content-type", content_type), *([(b"etag", tag)] if tag else [])]
+        kept = Kept(content_type, data, etag, headers, since, _OVERHEAD_BYTES + len(data) + _size(key))
         self._put(key, kept)
         return kept
 
