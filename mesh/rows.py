@@ -97,7 +97,7 @@ async def set_alike_where(
     values: _Row,
     where: Mapping[str, Sequence[Any]],
     *,
-    later: Mapping[str, datetime] = MappingProxyType({}),
+    later: Mapping[str, datetime | FromMoment] = MappingProxyType({}),
 ) -> None:
     """As `set_alike`, of rows that must be as they should be: column -> what it may be, or what it must be later than.
 

@@ -165,17 +165,24 @@ async def write_believed(connection: Connection, book: Book, known: Mapping[str,
     new = [book.reservations[key] for key in sorted(book.reservations.keys() - known.keys())]
     await insert_rows(connection, reservations, [_row(reservation, attempt) for reservation in new])
     await _insert_lines(connection, new)
+    await _sell_held(connection, known)
+    wanted = {sku for reservation in new for sku in skus_of(reservation)}
+    await add_believed(connection, on_hand=book.on_hand, held=book.held, wanted=wanted, at=book.now)
+    await insert_movements(connection, book.movements)
+
+
+async def _sell_held(connection: Connection, known: Mapping[str, Reservation]) -> None:
+    if not known:
+        return
+    # The book's time is a little late; to the moment is what the database says.
+    lasts = {"expire_time": (await fix_moment(connection)).plus()}
     by_epoch = defaultdict(list)
     for key, reservation in known.items():
         by_epoch[reservation.epoch].append(key)
     for epoch, ids in sorted(by_epoch.items()):
         sold = {"state": State.COMMITTED.value}
         stands: dict[str, list[Any]] = {"state": [State.HELD.value], "epoch": [epoch]}
-        lasts = {"expire_time": book.now}
         await set_alike_where(connection, reservations.c.reservation_id, ids, sold, stands, later=lasts)
-    wanted = {sku for reservation in new for sku in skus_of(reservation)}
-    await add_believed(connection, on_hand=book.on_hand, held=book.held, wanted=wanted, at=book.now)
-    await insert_movements(connection, book.movements)
 
 
 async def delete_ended(connection: Connection, *, kept: timedelta, at_most: int) -> int:
