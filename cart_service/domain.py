@@ -103,11 +103,15 @@ class ClearCart:
 
 @dataclass(frozen=True, slots=True)
 class Settle:
-    """Subtract what an order bought, per SKU, never below zero, once per order. Whose cart it is does not matter."""
+    """Subtract what an order bought, per SKU, never below zero, once per order. Whose cart it is does not matter.
+
+    `version` is the cart's that the order was made of; 0 if that is not known.
+    """
 
     cart_id: str
     order_id: str
     bought: Mapping[str, int]
+    version: int = 0
 
 
 Command = AddItem | SetItemQuantity | RemoveItem | ClearCart | Settle

@@ -161,9 +161,11 @@ class CartService:
 
 
 def _take_something(settling: Sequence[Settle], seen: Mapping[str, Cart]) -> bool:
-    """Whether all carts were seen, and each loses something to a settlement of its own."""
-    carts_differ = len(seen) == len(settling)
-    return carts_differ and all(not seen[one.cart_id].lines.keys().isdisjoint(one.bought) for one in settling)
+    """Whether all carts were seen as their orders saw them, and each loses something to a settlement of its own."""
+    return len(seen) == len(settling) and all(
+        seen[one.cart_id].version == one.version and not seen[one.cart_id].lines.keys().isdisjoint(one.bought)
+        for one in settling
+    )
 
 
 def _check(cart_id: str, *, sku: str | None = None, quantity: int | None = None, request_id: str | None = None) -> None:

@@ -97,4 +97,4 @@ def _settle(message: cart_pb2.BatchSettleCartsRequest.Settlement) -> Settle:
     bought: dict[str, int] = {}
     for line in message.lines:
         bought[line.sku] = bought.get(line.sku, 0) + line.quantity
-    return Settle(message.cart_id, message.order_id, bought)
+    return Settle(message.cart_id, message.order_id, bought, message.cart_version)

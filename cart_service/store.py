@@ -89,6 +89,9 @@ async def settle_seen(connection: AsyncConnection, settling: Sequence[Settle], s
     alike: dict[int, list[str]] = defaultdict(list)
     for earlier, cart in changes:
         alike[earlier.version].append(cart.cart_id)
+    if len(alike) > 1:
+        # Several statements would lock in another order than others do.
+        await _LOCK.rows(connection, cart_ids=sorted(seen))
     for version, cart_ids in sorted(alike.items()):
         values = {"version": version + 1, "update_time": at.plus()}
         await set_alike_where(connection, carts.c.cart_id, cart_ids, values, {"version": [version]})

@@ -161,7 +161,9 @@ class InventoryClient:
 
 def _settlement(order: Order) -> cart_pb2.BatchSettleCartsRequest.Settlement:
     lines = [cart_pb2.BatchSettleCartsRequest.BoughtLine(sku=line.sku, quantity=line.quantity) for line in order.lines]
-    return cart_pb2.BatchSettleCartsRequest.Settlement(cart_id=order.cart_id, order_id=order.order_id, lines=lines)
+    return cart_pb2.BatchSettleCartsRequest.Settlement(
+        cart_id=order.cart_id, order_id=order.order_id, lines=lines, cart_version=order.cart_version
+    )
 
 
 def _product(message: catalog_pb2.Product) -> Product:

@@ -268,9 +268,13 @@ class Engine:
 
     async def _recorded(self, stride: _Stride) -> None:
         """Wait for what is being recorded of the stride, if anything is."""
-        recording, stride.recording = stride.recording, None
-        if recording is not None:
-            await recording
+        if stride.recording is None:
+            return
+        try:
+            # Until it is over nobody begins another one.
+            await stride.recording
+        finally:
+            stride.recording = None
 
     async def _next_report(self, course: Course) -> Report:
         called_off = await self._until_due(course)

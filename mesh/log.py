@@ -1,6 +1,7 @@
 """Logs: one JSON object a line on stderr, or colours on a terminal. Ids that are capabilities are masked."""
 
 import asyncio
+import contextlib
 import logging
 import sys
 from datetime import UTC, datetime
@@ -42,23 +43,30 @@ class _TurnHandler(logging.Handler):
     def __init__(self) -> None:
         super().__init__()
         self._lines: list[str] = []
+        # Whose turn it is.
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write the line at the end of this turn; at once if no loop runs."""
-        self._lines.append(self.format(record))
-        if len(self._lines) > 1:
-            return
         try:
-            asyncio.get_running_loop().call_soon(self.flush)
+            self._lines.append(self.format(record))
+            loop = asyncio.get_running_loop()
+            if loop is not self._loop:
+                self._loop = loop
+                loop.call_soon(self.flush)
         except RuntimeError:
             self.flush()
+        except Exception:  # noqa: BLE001 - as every handler of logging does
+            self.handleError(record)
 
     def flush(self) -> None:
         """Write what waits."""
-        lines, self._lines = self._lines, []
+        lines, self._lines, self._loop = self._lines, [], None
         if lines:
-            sys.stderr.write("\n".join([*lines, ""]))
-            sys.stderr.flush()
+            # Whoever reads it may be gone.
+            with contextlib.suppress(OSError):
+                sys.stderr.write("\n".join([*lines, ""]))
+                sys.stderr.flush()
 
 
 class _AccessFormatter(logging.Formatter):

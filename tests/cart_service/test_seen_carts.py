@@ -1,5 +1,7 @@
 """A cart that an order has looked at is settled without another look, unless it has changed since."""
 
+import uuid
+
 import pytest
 
 from cart_service.domain import Settle, View
@@ -27,7 +29,7 @@ async def test_a_seen_cart_is_settled_without_a_look(service: CartService, cart_
     await seen(service, cart_id)
     watched = Watched(service._database)
 
-    [settled] = await service.batch_settle_carts([Settle(cart_id, "o1", {"apple": 2, "pear": 1})])
+    [settled] = await service.batch_settle_carts([Settle(cart_id, "o1", {"apple": 2, "pear": 1}, version=2)])
 
     assert not watched.read("carts")
     assert settled.version == 3
@@ -40,12 +42,41 @@ async def test_a_cart_that_changed_since_is_looked_at(make_service: MakeService,
     await other.add_item(ANN, cart_id, "apple", quantity=5)
     watched = Watched(service._database)
 
-    [settled] = await service.batch_settle_carts([Settle(cart_id, "o1", {"apple": 2, "pear": 1})])
+    [settled] = await service.batch_settle_carts([Settle(cart_id, "o1", {"apple": 2, "pear": 1}, version=2)])
 
     assert watched.read("carts")
     assert watched.transactions == 2
     assert settled.version == 4
     assert await quantities(service, cart_id) == {"apple": 6}
+
+
+async def test_a_cart_that_was_seen_in_another_version_is_looked_at(service: CartService, cart_id: str) -> None:
+    await seen(service, cart_id)
+    watched = Watched(service._database)
+
+    # Made of what another replica has seen.
+    [settled] = await service.batch_settle_carts([Settle(cart_id, "o1", {"apple": 2, "pear": 1}, version=1)])
+
+    assert watched.read("carts")
+    assert watched.transactions == 1
+    assert settled.version == 3
+
+
+async def test_carts_in_different_versions_are_settled_together(service: CartService) -> None:
+    carts = {str(uuid.uuid4()): additions for additions in (1, 2, 1, 3)}
+    for cart_id, additions in carts.items():
+        for _ in range(additions):
+            await service.add_item(ANN, cart_id, "apple", quantity=1)
+    await service.batch_get_carts([View(cart_id, "ann") for cart_id in carts])
+    watched = Watched(service._database)
+
+    settled = await service.batch_settle_carts(
+        [Settle(cart_id, cart_id, {"apple": 1}, version=additions) for cart_id, additions in carts.items()]
+    )
+
+    assert watched.transactions == 1
+    assert [cart.version for cart in settled] == [additions + 1 for additions in carts.values()]
+    assert [await quantities(service, cart_id) for cart_id in carts] == [{}, {"apple": 1}, {}, {"apple": 2}]
 
 
 @pytest.mark.parametrize("settled_by", ["this one", "another"])
@@ -54,7 +85,7 @@ async def test_an_order_is_settled_once_whoever_has_seen_the_cart(
 ) -> None:
     service, other = await make_service(), await make_service()
     await seen(service, cart_id)
-    settlement = Settle(cart_id, "o1", {"apple": 2, "pear": 1})
+    settlement = Settle(cart_id, "o1", {"apple": 2, "pear": 1}, version=2)
     await (service if settled_by == "this one" else other).batch_settle_carts([settlement])
     # Seen again, in the version that the settlement has left.
     await service.batch_get_carts([View(cart_id, "ann")])

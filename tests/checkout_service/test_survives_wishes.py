@@ -207,3 +207,18 @@ async def end_hold(shop: Shop, order_id: str) -> None:
         await connection.execute(ended)
 
     await shop.databases["inventory"].transact("end hold", body)
+
+
+async def test_a_record_on_the_way_is_made_once_however_long_it_takes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Longer than a stride may take until it is recorded on the way.
+    slow = Failpoints("transact.saga_steps=delay:1.5@1")
+    async with running_shop(Shop(tmp_path, {}), without=("checkout",)) as shop, running(shop, failpoints=slow):
+        sku, who = await new_product(shop, 1), customer(shop)
+
+        order = await who.place(await who.fill(sku))
+
+        assert end_of(order) == ("PAID", "")
+        assert [record.message for record in caplog.records if record.name == "checkout_service.engine"] == []
+        await assert_settled(shop)

@@ -347,10 +347,13 @@ class BatchSettleCartsRequest(_message.Message):
         CART_ID_FIELD_NUMBER: _builtins.int
         ORDER_ID_FIELD_NUMBER: _builtins.int
         LINES_FIELD_NUMBER: _builtins.int
+        CART_VERSION_FIELD_NUMBER: _builtins.int
         cart_id: _builtins.str
         """UUID."""
         order_id: _builtins.str
         """The order; the key of idempotence."""
+        cart_version: _builtins.int
+        """The cart's version that the order was made of; 0 if that is not known."""
         @_builtins.property
         def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___BatchSettleCartsRequest.BoughtLine]:
             """What was bought, each SKU once."""
@@ -361,10 +364,11 @@ class BatchSettleCartsRequest(_message.Message):
             cart_id: _builtins.str = ...,
             order_id: _builtins.str = ...,
             lines: _abc.Iterable[Global___BatchSettleCartsRequest.BoughtLine] | None = ...,
+            cart_version: _builtins.int = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["cart_id", b"cart_id", "lines", b"lines", "order_id", b"order_id"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["cart_id", b"cart_id", "cart_version", b"cart_version", "lines", b"lines", "order_id", b"order_id"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
