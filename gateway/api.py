@@ -135,7 +135,7 @@ class Api:
         started = time.perf_counter()
         head = new_head(scope["headers"], self._unmatched)
         if self._spans is not None:
-            head.span = self._spans.begin(scope, head.trace or new_trace())
+            head.span = self._spans.start(scope, head.trace or new_trace())
             head.trace = head.span.trace
         try:
             answer = await self._answer(scope, receive, head)
@@ -363,10 +363,10 @@ def _done(scope: Scope, head: Head, status: int, started: float) -> None:
 
 def _call(endpoint: Endpoint, message: Any, head: Head, *, timeout: float) -> Any:
     """The RPC, in the trace of its request."""
-    begin = partial(endpoint.call, message, timeout=timeout)
+    call = partial(endpoint.call, message, timeout=timeout)
     if head.span is not None:
-        return head.span.call(endpoint.rpc, begin, head.metadata)
-    return begin(metadata=head.metadata if head.trace is None else (*head.metadata, *head.trace.metadata))
+        return head.span.call(endpoint.rpc, call, head.metadata)
+    return call(metadata=head.metadata if head.trace is None else (*head.metadata, *head.trace.metadata))
 
 
 def _mistake(message: Any) -> HttpError | None:

@@ -54,7 +54,7 @@ class Spans:
         self._tracer = self._provider.get_tracer("gateway")
         self._calls: set[asyncio.Task[None]] = set()
 
-    def begin(self, scope: Mapping[str, Any], trace: Trace) -> RequestSpan:
+    def start(self, scope: Mapping[str, Any], trace: Trace) -> RequestSpan:
         """The span of a request; `trace` is what its headers tell."""
         method = known_method(scope["method"])
         attributes: dict[str, str | int] = {
@@ -71,7 +71,7 @@ class Spans:
         parent = None if trace.is_new else set_span_in_context(NonRecordingSpan(_context_of(trace)))
         return RequestSpan(self, self._tracer.start_span(method, parent, SpanKind.SERVER, attributes), trace)
 
-    def begin_call(self, request: Span, rpc: str) -> Span:
+    def start_call(self, request: Span, rpc: str) -> Span:
         """A span of a call inside of a request's."""
         attributes = {"rpc.system.name": "grpc", "rpc.method": rpc}
         return self._tracer.start_span(rpc, set_span_in_context(request), SpanKind.CLIENT, attributes)
@@ -101,10 +101,10 @@ class RequestSpan:
         self._span = span
         self.trace = _trace_of(span, asked_in)
 
-    def call(self, rpc: str, begin: Call, metadata: Metadata) -> Any:
+    def call(self, rpc: str, make: Call, metadata: Metadata) -> Any:
         """Begin the request's call to `pkg.Service/Method` with a span of its own, of which its metadata tell."""
-        span = self._spans.begin_call(self._span, rpc)
-        call = begin(metadata=(*metadata, *_trace_of(span, self.trace).metadata))
+        span = self._spans.start_call(self._span, rpc)
+        call = make(metadata=(*metadata, *_trace_of(span, self.trace).metadata))
         self._spans.end_with(span, call)
         return call
 
