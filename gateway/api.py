@@ -27,6 +27,7 @@ from gateway.head import MAX_METADATA_BYTES, PASSED_HEADERS, TRACING, Head, new_
 from gateway.inflow import ClientGoneError, Inflow
 from gateway.limits import Limits
 from gateway.metrics import CLIENT_GONE, UNMATCHED, Meter
+from gateway.query import NOT_UTF_8
 from gateway.routes import MethodNotAllowedError, Router
 from gateway.streams import AnswerStream, choose
 from gateway.tokens import Tokens
@@ -297,7 +298,7 @@ class Api:
             allow = sorted({*error.allow, _OPTIONS})
             raise (AskedForOptions(allow) if scope["method"] == _OPTIONS else method_not_allowed(allow)) from error
         except UnicodeDecodeError as error:
-            raise invalid([Violation("path", "is not percent-encoded UTF-8")]) from error
+            raise invalid([Violation("path", NOT_UTF_8)]) from error
         if found is None:
             raise not_found()
         return found

@@ -47,8 +47,6 @@ _HEADER = re.compile(r"[A-Za-z0-9_.-]+")
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s]+")
 _DIRECTIVE = r"[A-Za-z-]+(=([\w-]+|\"[ !#-\[\]-~]*\"))?"
 _CACHE_CONTROL = re.compile(rf"{_DIRECTIVE}(, *{_DIRECTIVE})*", re.ASCII)
-_HOST = r"([^/@\s]*@)?(\[[\da-fA-F:.]+\]|[^/:@\s]+)(:\d{1,5})?"
-_REDIS = re.compile(rf"rediss?://{_HOST}(/\d*)?(\?\S*)?|unix://\S+", re.ASCII)
 _COLLECTOR = re.compile(r"https?://[^/\s]+/?")
 _CORS_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 # What a script may read of an answer beyond what it always may.
@@ -126,8 +124,8 @@ class GatewayConfig:
             for name, text in self.cache_control.items()
             if not _CACHE_CONTROL.fullmatch(text)
         ]
-        if self.redis_url and not _REDIS.fullmatch(self.redis_url):
-            found.append("redis_url: must be a URL such as redis://127.0.0.1:6379/0")
+        if self.redis_url:
+            found += [f"redis_url: {problem}" for problem in _wrong_redis(self.redis_url)]
         found += [f"trusted_proxies: {name!r} is no address or network" for name in _no_networks(self.trusted_proxies)]
         if self.max_body_bytes < 1:
             found.append(f"max_body_bytes: must be positive, not {self.max_body_bytes}")
@@ -200,9 +198,14 @@ class Gateway:
             await self._spans.close()
 
 
+def _wrong_redis(url: str) -> list[str]:
+    from gateway.shared_rates import wrong_url  # noqa: PLC0415 - the package imports much that few need
+
+    return wrong_url(url)
+
+
 def _shared_rates(url: str) -> SharedRates:
-    # The package imports much that few need.
-    from gateway.shared_rates import SharedRates  # noqa: PLC0415
+    from gateway.shared_rates import SharedRates  # noqa: PLC0415 - as above
 
     return SharedRates(url)
 

@@ -7,11 +7,16 @@ that the upstream compares.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from typing import Any
 
 import grpc
+from google.protobuf.descriptor import FieldDescriptor
 
 from gateway.coding import CODINGS, Coding
 from gateway.errors import HttpError, Violation, invalid
+from gateway.fields import has_text
+from gateway.routes import Route
 
 ANY = "*"
 FIELD = "etag"
@@ -19,10 +24,41 @@ FIELD = "etag"
 _TAG = re.compile(r'[\t ]*(W/)?"([\x21\x23-\x7e]*)"[\t ]*(?:,|$)')
 _QUOTED = re.compile(r'(W/)?"([\x21\x23-\x7e]+)"')
 _TEXT = re.compile(r"[\x21\x23-\x7e]+")
+_SAFE = frozenset({"GET", "HEAD"})
 # Tells the entity tags of one state in several forms and codings apart.
 _MARK = "--"
 _BINARY = "protobuf"
 _MARKS = frozenset({*CODINGS, _BINARY, *(f"{_BINARY}-{name}" for name in CODINGS)})
+
+
+def guard_of(route: Route) -> tuple[tuple[FieldDescriptor, ...], Callable[[Any], Any]] | None:
+    """Where the upstream looks for the state that a change is guarded by: in the request, or in its resource.
+
+    The way to that field, and what holds it.
+    """
+    if route.rule.http_method in _SAFE:
+        return None
+    request = route.method.input
+    if has_text(request, FIELD):
+        return (request.fields_by_name[FIELD],), lambda request: request
+    body = request.fields_by_name.get(route.rule.body)
+    if body is None or body.is_repeated or body.message_type is None:
+        return None
+    name = body.name
+    if not has_text(body.message_type, FIELD):
+        return None
+    return (body, body.message_type.fields_by_name[FIELD]), lambda request: getattr(request, name)
+
+
+def tag_of(route: Route) -> Callable[[Any], str] | None:
+    """How to read the `etag` of what is answered, if that has one."""
+    name = route.rule.response_body
+    if not name:
+        return (lambda reply: str(reply.etag)) if has_text(route.method.output, FIELD) else None
+    field = route.method.output.fields_by_name[name]
+    if field.is_repeated or field.message_type is None or not has_text(field.message_type, FIELD):
+        return None
+    return lambda reply: str(getattr(reply, name).etag)
 
 
 def entity_tag(etag: str, content_type: bytes, coding: Coding | None) -> bytes:

@@ -81,3 +81,9 @@ def takes_text(field: FieldDescriptor) -> bool:
     """Whether one value of the field can be written as text in a URL."""
     kind = field.message_type
     return kind is None or kind.full_name in WRAPPERS | TIMES | {FIELD_MASK}
+
+
+def has_text(message: Descriptor, name: str) -> bool:
+    """Whether a message has a field of this name that is one text."""
+    field = message.fields_by_name.get(name)
+    return field is not None and field.type == FieldDescriptor.TYPE_STRING and not field.is_repeated

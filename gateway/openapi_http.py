@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from gateway.encode import DEFAULT_FORM
+from gateway.conditions import guard_of, tag_of
 from gateway.errors import JSON
 from gateway.routes import ANY_METHOD, Route
 from gateway.streams import NDJSON, SSE
-from gateway.transcode import guard_of, tag_of
 
 _KEY_FIELD = "request_id"
 _RATES = ("RateLimit", "RateLimit-Policy")
@@ -105,7 +104,7 @@ def _is_conditional(route: Route) -> bool:
 
 
 def _is_guarded(route: Route) -> bool:
-    return guard_of(route, DEFAULT_FORM) is not None and not route.method.server_streaming
+    return guard_of(route) is not None and not route.method.server_streaming
 
 
 def _header(name: str, description: str) -> Mapping[str, Any]:

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 
 from redis.asyncio import Redis
+from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
@@ -105,3 +106,12 @@ class SharedRates:
         for counted, ahead_ms in zip(told, await self._add(keys=keys, args=used_ms), strict=True):
             limiter, asker = counted
             limiter.learn(asker, now + ahead_ms / 1000 + self._since.get(counted, 0) * limiter.each_s)
+
+
+def wrong_url(url: str) -> list[str]:
+    """What is wrong with the URL of a Redis."""
+    try:
+        parse_url(url)
+    except ValueError:
+        return ["must be a URL such as redis://127.0.0.1:6379/0"]
+    return []

@@ -6,14 +6,12 @@ repeats another must agree with it; what belongs to none is refused by name.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import unquote_to_bytes
 
 import grpc
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
 from gateway import codec, conditions
@@ -22,7 +20,8 @@ from gateway.codec import Codec, JsonForm
 from gateway.decode import BadJsonError, GivenTwiceError
 from gateway.descriptors import message_class
 from gateway.errors import JSON, HttpError, Violation, invalid
-from gateway.fields import FIELD_MASK, HTTP_BODY, FieldPathError, is_map, message_of, resolve, takes_text
+from gateway.fields import FIELD_MASK, HTTP_BODY, has_text, message_of, resolve
+from gateway.query import NOT_UTF_8, Parameters
 from gateway.routes import Route
 from gateway.scalars import BadValueError
 from gateway.splitting import Array, Bytes, Lines, Splitter
@@ -33,9 +32,6 @@ _KEY_FIELD = "request_id"
 _MASK_FIELD = "update_mask"
 PROTOBUF = b"application/x-protobuf"
 _PROTOBUF = frozenset({PROTOBUF.decode(), "application/protobuf", "application/vnd.google.protobuf"})
-# A parameter that names an entry of a map.
-_ENTRY = re.compile(r"([^\[\]]+)\[([^\[\]]*)\]")
-_SAFE = frozenset({"GET", "HEAD"})
 _NO_BODY = object()
 _LINES = frozenset({NDJSON.decode(), "application/jsonl"})
 
@@ -76,12 +72,13 @@ class Transcoder:
         self._new = message_class(method.input)
         self._path = [_path_field(route, variable, messages) for variable in route.template.variables]
         self._bound = {field.variable.path for field in self._path}
+        self._parameters = Parameters(route, messages)
         self._raw_body = _raw_body(route)
         self._body_field = method.input.fields_by_name.get(rule.body) if rule.body not in ("", "*") else None
         self._key = _key_of(route, messages.form)
         self._mask = _derives_mask(route)
-        self._guard = guard_of(route, messages.form)
-        self._tag = tag_of(route)
+        self._guard = conditions.guard_of(route)
+        self._tag = conditions.tag_of(route)
         self._answers_raw = _answers_raw(route)
         self._write = _writer(route, messages)
         self._write_binary = _binary_writer(route)
@@ -111,7 +108,7 @@ class Transcoder:
         members = self._read_body(request, message, violations)
         self._read_path(request.segments, message, violations)
         if request.query:
-            self._read_query(request.query, message, violations)
+            self._parameters.read(request.query, message, violations)
         if request.idempotency_key and self._key:
             _set_key(message, request.idempotency_key, self._key, violations)
         if request.guard is not None:
@@ -193,68 +190,6 @@ class Transcoder:
             if given and given != getattr(parent, name):
                 violations.append(Violation(bound.told, "differs between the path and the body"))
 
-    def _read_query(self, query: bytes, message: Any, violations: list[Violation]) -> None:
-        seen: set[str] = set()
-        chosen: dict[tuple[str, str], str] = {}
-        for name, text in _pairs(query, violations):
-            entry = _ENTRY.fullmatch(name)
-            try:
-                fields = self._query_field(entry[1] if entry else name, is_entry=entry is not None)
-            except FieldPathError as error:
-                violations.append(Violation(name, str(error)))
-                continue
-            told = self._messages.form.path(fields) + (f"[{entry[2]}]" if entry else "")
-            if told in seen and (entry is not None or not fields[-1].is_repeated):
-                violations.append(Violation(told, "is given more than once"))
-                continue
-            seen.add(told)
-            rival = _rival(fields, told, chosen)
-            if rival:
-                violations.append(Violation(told, f"is given beside {rival}, and only one of them may be"))
-                continue
-            try:
-                self._set(message, fields, entry[2] if entry else None, text)
-            except BadValueError as error:
-                violations.append(Violation(told, str(error)))
-
-    def _set(self, message: Any, fields: Sequence[FieldDescriptor], key: str | None, text: str) -> None:
-        """Set the last of these fields, each in the one before it, or the entry of that key in it."""
-        for field in fields[:-1]:
-            message = getattr(message, field.name)
-        if key is None:
-            self._messages.text_setter(fields[-1])(message, text)
-        else:
-            self._set_entry(message, fields[-1], key, text)
-
-    def _set_entry(self, parent: Any, field: FieldDescriptor, key: str, text: str) -> None:
-        """Set one entry of a map."""
-        kind = message_of(field)
-        of_key, of_value = kind.fields_by_name["key"], kind.fields_by_name["value"]
-        entry: Any = message_class(kind)()
-        self._messages.text_setter(of_key)(entry, key)
-        self._messages.text_setter(of_value)(entry, text)
-        items = getattr(parent, field.name)
-        if of_value.message_type is None:
-            items[entry.key] = entry.value
-        else:
-            items[entry.key].CopyFrom(entry.value)
-
-    def _query_field(self, name: str, *, is_entry: bool) -> tuple[FieldDescriptor, ...]:
-        rule = self._route.rule
-        try:
-            fields = resolve(self._route.method.input, name)
-        except FieldPathError as error:
-            raise FieldPathError("is not a parameter of this method") from error
-        path = ".".join(field.name for field in fields)
-        if rule.body == "*" or path in self._bound or (rule.body and fields[0].name == rule.body):
-            raise FieldPathError("is not a parameter of this method: the path or the body holds it")
-        last = fields[-1]
-        if is_map(last) != is_entry:
-            raise FieldPathError("is a map: give its entries, each as name[key]" if is_map(last) else "is no map")
-        if not takes_text(message_of(last).fields_by_name["value"] if is_entry else last):
-            raise FieldPathError("cannot be given as a parameter")
-        return fields
-
     def _set_guard(self, message: Any, guard: str, violations: list[Violation]) -> None:
         """Put the state that the client relies on where the upstream looks for it."""
         if self._guard is None:
@@ -262,9 +197,10 @@ class Transcoder:
             return
         if not guard:
             return
-        told, of_resource = self._guard
+        fields, of_resource = self._guard
         target = of_resource(message)
         if target.etag not in ("", guard):
+            told = self._messages.form.path(fields)
             violations.append(Violation(told, "differs from the header If-Match"))
         else:
             target.etag = guard
@@ -300,48 +236,13 @@ def _raw_body(route: Route) -> Callable[[Any], Any] | None:
 def _key_of(route: Route, form: JsonForm) -> str:
     """What violations call the field that an idempotency key fills; empty without one."""
     request = route.method.input
-    return form.member(request.fields_by_name[_KEY_FIELD]) if _has_text(request, _KEY_FIELD) else ""
+    return form.member(request.fields_by_name[_KEY_FIELD]) if has_text(request, _KEY_FIELD) else ""
 
 
 def _derives_mask(route: Route) -> bool:
     field = route.method.input.fields_by_name.get(_MASK_FIELD)
     is_mask = field is not None and field.message_type is not None and field.message_type.full_name == FIELD_MASK
     return is_mask and route.rule.http_method == "PATCH" and route.rule.body not in ("", "*")
-
-
-def guard_of(route: Route, form: JsonForm) -> tuple[str, Callable[[Any], Any]] | None:
-    """Where the upstream looks for the state that a change is guarded by: in the request, or in its resource.
-
-    What violations call that field, and what holds it.
-    """
-    if route.rule.http_method in _SAFE:
-        return None
-    if _has_text(route.method.input, conditions.FIELD):
-        return conditions.FIELD, lambda request: request
-    body = route.method.input.fields_by_name.get(route.rule.body)
-    if body is None or body.is_repeated or body.message_type is None:
-        return None
-    name = body.name
-    if not _has_text(body.message_type, conditions.FIELD):
-        return None
-    told = form.path((body, body.message_type.fields_by_name[conditions.FIELD]))
-    return told, lambda request: getattr(request, name)
-
-
-def tag_of(route: Route) -> Callable[[Any], str] | None:
-    """How to read the `etag` of what is answered, if that has one."""
-    name = route.rule.response_body
-    if not name:
-        return (lambda reply: str(reply.etag)) if _has_text(route.method.output, conditions.FIELD) else None
-    field = route.method.output.fields_by_name[name]
-    if field.is_repeated or field.message_type is None or not _has_text(field.message_type, conditions.FIELD):
-        return None
-    return lambda reply: str(getattr(reply, name).etag)
-
-
-def _has_text(message: Descriptor, name: str) -> bool:
-    field = message.fields_by_name.get(name)
-    return field is not None and field.type == FieldDescriptor.TYPE_STRING and not field.is_repeated
 
 
 def _answers_raw(route: Route) -> bool:
@@ -405,18 +306,6 @@ def _kind(content_type: str) -> str:
     return content_type.partition(";")[0].strip().lower()
 
 
-def _rival(fields: Sequence[FieldDescriptor], path: str, chosen: dict[tuple[str, str], str]) -> str:
-    """The path of what was chosen already in the oneof of the last of these fields; this one, from now on, if nothing.
-
-    Empty if there is no rival.
-    """
-    oneof = fields[-1].containing_oneof
-    if oneof is None:
-        return ""
-    standing = chosen.setdefault((path.rpartition(".")[0], oneof.name), path)
-    return "" if standing == path else standing
-
-
 def _check_json(content_type: str, *supported: bytes) -> None:
     kind = _kind(content_type)
     parameters = (one.strip() for one in content_type.lower().split(";")[1:])
@@ -437,17 +326,6 @@ def _unsupported(*supported: bytes) -> HttpError:
     )
 
 
-def _pairs(query: bytes, violations: list[Violation]) -> Iterable[tuple[str, str]]:
-    for part in query.replace(b"+", b" ").split(b"&"):
-        if not part:
-            continue
-        name, _, text = part.partition(b"=")
-        try:
-            yield unquote_to_bytes(name).decode(), unquote_to_bytes(text).decode()
-        except UnicodeDecodeError as error:
-            violations.append(Violation("query", _say(error)))
-
-
 def _set_key(message: Any, key: str, told: str, violations: list[Violation]) -> None:
     given = message.request_id
     if given and given != key:
@@ -457,4 +335,4 @@ def _set_key(message: Any, key: str, told: str, violations: list[Violation]) -> 
 
 
 def _say(error: Exception) -> str:
-    return "is not percent-encoded UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+    return NOT_UTF_8 if isinstance(error, UnicodeDecodeError) else str(error)

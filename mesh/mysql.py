@@ -121,7 +121,8 @@ class MySqlConnection(BufferedConnection):
         with self._answered_in_time():
             await self._execute_command(COMMAND.COM_QUERY, b";".join([*waiting, last]))
             await self.done(len(waiting))
-            affected = await self.next_result()
+            await self._read_query_result(**options)
+        affected = self._affected_rows
         return affected
 
     async def rows(self, statements: Sequence[str]) -> list[Sequence[tuple[Any, ...]]]:
