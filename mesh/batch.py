@@ -25,7 +25,7 @@ Flush = Callable[[Sequence[T]], Awaitable[Sequence[R | Failure]]]
 # For the `gather_s` of batchers that callers reach one by one.
 GATHER_S = 0.005
 # Nobody came for so long: no more are coming.
-_QUIET_S = 0.001
+_QUIET_S = 0.002
 _ITEMS = Histogram("batch_items", "Items of a batch.", ["batch"], buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256))
 
 _log = logging.getLogger(__name__)

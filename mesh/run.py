@@ -10,8 +10,8 @@ import gc
 import logging
 import signal
 import sys
-from collections.abc import Coroutine, Sequence
-from typing import Any, Protocol
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any, Protocol, cast
 
 import grpc
 import uvloop
@@ -51,6 +51,23 @@ class Service(Protocol):
         """End background work and close everything that was opened."""
 
 
+class _ByPath:
+    """A server that finds handlers by the path of a call, and is not told of single methods.
+
+    grpc.aio waits for the next call of each method that it is told of with a task, and each call makes it begin its
+    wait for all of them anew: with 25 methods, a fifteenth of what a call costs.
+    """
+
+    def __init__(self, server: grpc.aio.Server) -> None:
+        self._server = server
+
+    def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
+        self._server.add_generic_rpc_handlers(handlers)
+
+    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, object]) -> None:
+        """What the code made from the protos does, too: nothing."""
+
+
 class GrpcHost:
     """One gRPC server over several services."""
 
@@ -79,11 +96,12 @@ class GrpcHost:
                 ("grpc.http2.max_ping_strikes", 0),
             ],
         )
+        by_path = cast("grpc.aio.Server", _ByPath(self._server))
         for service in services:
-            service.register(self._server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+            service.register(by_path)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, by_path)
         names = [descriptor.full_name for descriptor in descriptors]
-        reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server)
+        reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], by_path)
         self._watch: asyncio.Task[None] | None = None
 
     async def start(self) -> int:
