@@ -47,6 +47,9 @@ ON_DISCONNECT = "gateway.on_disconnect"
 """ASGI extension of our server: a callable that takes what to call when the client has gone."""
 UNHURRIED = "gateway.unhurried"
 """ASGI extension of our server: a callable that says that this request's body may take as long as it likes."""
+AT_ONCE = "gateway.at_once"
+"""ASGI extension of our server: a callable that takes the send of a request, and a whole answer, and tells whether it
+has sent that: not if somebody between has put a send of their own in its place, or where sending has to wait."""
 _FORWARDED_FOR = "x-forwarded-for"
 _OPTIONS = "OPTIONS"
 
@@ -130,6 +133,7 @@ class Api:
         self._max_body_bytes = max_body_bytes
         self._max_metadata_bytes = max_metadata_bytes
         self._unmatched = Meter(UNMATCHED)
+        self._loop = asyncio.get_running_loop()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -158,10 +162,12 @@ class Api:
             headers.append((b"content-length", b"%d" % len(body)))
         headers.append((b"x-request-id", head.request_id.encode()))
         headers += head.answer_headers
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
-        # Nobody waits for it here.
-        _done(scope, head, status, started)
+        at_once = scope.get("extensions", {}).get(AT_ONCE)
+        if at_once is None or not at_once(send, status, headers, body):
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+            await send({"type": "http.response.body", "body": body})
+        # Nobody waits for it: behind what is sent at the end of this turn.
+        self._loop.call_soon(_done, scope, head, status, started)
 
     async def _answer(
         self, scope: Scope, receive: Receive, head: Head
@@ -364,10 +370,10 @@ def _done(scope: Scope, head: Head, status: int, started: float) -> None:
 
 def _call(endpoint: Endpoint, message: Any, head: Head, *, timeout: float) -> Any:
     """The RPC, in the trace of its request."""
-    call = partial(endpoint.call, message, timeout=timeout)
     if head.span is not None:
-        return head.span.call(endpoint.rpc, call, head.metadata)
-    return call(metadata=head.metadata if head.trace is None else (*head.metadata, *head.trace.metadata))
+        return head.span.call(endpoint.rpc, partial(endpoint.call, message, timeout=timeout), head.metadata)
+    metadata = head.metadata if head.trace is None else (*head.metadata, *head.trace.metadata)
+    return endpoint.call(message, timeout=timeout, metadata=metadata)
 
 
 def _mistake(message: Any) -> HttpError | None:

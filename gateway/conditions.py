@@ -14,7 +14,7 @@ import grpc
 from google.protobuf.descriptor import FieldDescriptor
 
 from gateway.coding import CODINGS, Coding
-from gateway.errors import HttpError, Violation, invalid
+from gateway.errors import JSON, HttpError, Violation, invalid
 from gateway.fields import has_text
 from gateway.routes import Route
 
@@ -67,6 +67,8 @@ def entity_tag(etag: str, content_type: bytes, coding: Coding | None) -> bytes:
     if own is None:
         return b""
     weak, text = own
+    if coding is None and content_type == JSON:
+        return f'{weak}"{text}"'.encode()
     form = [_BINARY] if content_type.endswith(_BINARY.encode()) else []
     mark = "-".join([*form, *([coding.name] if coding is not None else [])])
     return f'{weak}"{text}{_MARK}{mark}"'.encode() if mark else f'{weak}"{text}"'.encode()

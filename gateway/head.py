@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 PASSED_HEADERS = ("authorization", "accept-language")
 REQUEST_ID = "x-request-id"
+_NONE: frozenset[str] = frozenset()
 _ID_BYTES = 16
 _IDS_AT_ONCE = 256
 _AUTHORIZATION = "authorization"
@@ -94,9 +95,11 @@ class Head:
         return {"request_id": self.request_id, "trace_id": self.trace.trace_id}
 
     @property
-    def directives(self) -> set[str]:
+    def directives(self) -> frozenset[str]:
         """What Cache-Control asks for."""
-        return {one.strip().lower() for one in self.cache_control.split(",")}
+        if not self.cache_control:
+            return _NONE
+        return frozenset(one.strip().lower() for one in self.cache_control.split(","))
 
 
 def new_head(headers: list[tuple[bytes, bytes]], meter: Meter) -> Head:

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import grpc
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from gateway.api import ON_DISCONNECT, UNHURRIED, answer_of
+from gateway.api import AT_ONCE, ON_DISCONNECT, UNHURRIED, Send, answer_of
 from gateway.body import IS_WHOLE
 from gateway.errors import HttpError
 
@@ -24,6 +24,8 @@ from gateway.errors import HttpError
 _CLOSED: int = getattr(select, "POLLRDHUP", 0)
 # How often a connection that nothing is read from is looked at.
 _LOOK_S = 0.05
+# What no header may hold.
+_CONTROLS = bytes(code for code in range(128) if code < 0x20 or code == 0x7F)  # noqa: PLR2004 - ASCII
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +127,12 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request starts."""
         super().on_message_begin()
-        extensions: Any = {ON_DISCONNECT: self._gone.append, UNHURRIED: self._let_flow, IS_WHOLE: self._is_whole}
+        extensions: Any = {
+            ON_DISCONNECT: self._gone.append,
+            UNHURRIED: self._let_flow,
+            IS_WHOLE: self._is_whole,
+            AT_ONCE: self._send_at_once,
+        }
         self.scope["extensions"] = extensions
         self._unhurried = False
         self._in_head = self._in_message = True
@@ -165,11 +172,6 @@ class BoundedProtocol(HttpToolsProtocol):
         self._stop_timer()
         super().on_message_complete()
 
-    def on_response_complete(self) -> None:
-        """The answer has been written as a whole."""
-        self._joined.flush()
-        super().on_response_complete()
-
     def send_400_response(self, msg: str) -> None:
         """Answer what the parser refused: our own refusal if there is one, else 400."""
         self._refuse(self._refusal or _malformed(msg.removesuffix(".").lower()))
@@ -191,6 +193,32 @@ class BoundedProtocol(HttpToolsProtocol):
             cycle.disconnected = True
             cycle.message_event.set()
         self.transport.close()
+
+    def _send_at_once(self, send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> bool:
+        """Send a whole answer in one piece, if `send` is our own and need not wait; answers whether it did.
+
+        What uvicorn does with two messages takes a tenth of what an answer costs that is kept.
+        """
+        cycle = getattr(send, "__self__", None)
+        if not isinstance(cycle, RequestResponseCycle) or self.flow.write_paused or cycle.disconnected:
+            return False
+        lines = [STATUS_LINE[status], *[b"%b: %b\r\n" % header for header in (*cycle.default_headers, *headers)]]
+        if not cycle.keep_alive:
+            lines.append(b"connection: close\r\n")
+        head = b"".join(lines)
+        if len(head) - len(head.translate(None, _CONTROLS)) != 2 * len(lines):
+            raise ValueError("a header with a control character")
+        cycle.response_started = cycle.response_complete = True
+        cycle.waiting_for_100_continue = False
+        cycle.message_event.set()
+        self._joined.write(b"%b\r\n%b" % (head, b"" if cycle.scope["method"] == "HEAD" else body))
+        if len(self.tasks) == 1:
+            # Nobody else's answer could go with it.
+            self._joined.flush()
+        if not cycle.keep_alive:
+            self._joined.close()
+        cycle.on_response()
+        return True
 
     def _is_whole(self) -> bool:
         return not self._in_message

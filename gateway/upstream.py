@@ -17,6 +17,7 @@ from grpc_health.v1 import health_pb2
 
 from gateway.breaker import Breaker
 from gateway.descriptors import Method, message_class
+from gateway.unary import UnaryMethod
 from mesh.service_config import ServiceConfig
 
 Call = Callable[..., Any]
@@ -72,23 +73,22 @@ class Upstreams:
         """
         path = f"/{method.service}/{method.name}"
         channel = self._channels[self._addresses[method.service]]
+        write, read = message_class(method.input).SerializeToString, message_class(method.output).FromString
+        ceiling = self.most_s(method)
+        if not method.streaming:
+            one = UnaryMethod(channel, path, write=write, read=read)
+            return lambda message, *, timeout, metadata: one(message, timeout=min(timeout, ceiling), metadata=metadata)
         kinds: dict[tuple[bool, bool], Any] = {
-            (False, False): channel.unary_unary,
             (False, True): channel.unary_stream,
             (True, False): channel.stream_unary,
             (True, True): channel.stream_stream,
         }
-        call: Call = kinds[method.client_streaming, method.server_streaming](
-            path,
-            request_serializer=message_class(method.input).SerializeToString,
-            response_deserializer=message_class(method.output).FromString,
+        many: Call = kinds[method.client_streaming, method.server_streaming](
+            path, request_serializer=write, response_deserializer=read
         )
-        ceiling = self.most_s(method)
-        if method.streaming:
-            return lambda message, *, timeout, metadata: call(
-                message, timeout=_finite(min(timeout, ceiling)), metadata=metadata
-            )
-        return lambda message, *, timeout, metadata: call(message, timeout=min(timeout, ceiling), metadata=metadata)
+        return lambda message, *, timeout, metadata: many(
+            message, timeout=_finite(min(timeout, ceiling)), metadata=metadata
+        )
 
     def most_s(self, method: Method) -> float:
         """How long a call of a method may take at most."""

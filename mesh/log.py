@@ -15,6 +15,8 @@ from structlog.typing import EventDict, WrappedLogger
 _CAPABILITIES = ("cart_id", "order_id", "saga_id", "reservation_id")
 # A time ends in Z.
 _AS_OTHERS = orjson.OPT_UTC_Z
+# For so long, lines of requests wait for others to be written with.
+_BUNDLED_S = 0.05
 _NEVER = ("password", "payment_token", "authorization", "refresh_token", "access_token")
 
 
@@ -30,30 +32,30 @@ def set_up_access(name: str) -> None:
     """
     if sys.stderr.isatty():
         return
-    handler = _TurnHandler()
+    handler = _BundlingHandler()
     handler.setFormatter(_AccessFormatter())
     logger = logging.getLogger(name)
     logger.handlers[:] = [handler]
     logger.propagate = False
 
 
-class _TurnHandler(logging.Handler):
-    """Writes the lines of one turn of the event loop in one go."""
+class _BundlingHandler(logging.Handler):
+    """Writes the lines of a moment in one go; at the end of the program those of its last."""
 
     def __init__(self) -> None:
         super().__init__()
         self._lines: list[str] = []
-        # Whose turn it is.
+        # Who will write them.
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write the line at the end of this turn; at once if no loop runs."""
+        """Write the line soon; at once if no loop runs."""
         try:
             self._lines.append(self.format(record))
             loop = asyncio.get_running_loop()
             if loop is not self._loop:
                 self._loop = loop
-                loop.call_soon(self.flush)
+                loop.call_later(_BUNDLED_S, self.flush)
         except RuntimeError:
             self.flush()
         except Exception:  # noqa: BLE001 - as every handler of logging does
