@@ -139,11 +139,11 @@ class Stage:
 
     def until_rest(self, mesh: Mesh) -> None:
         """Return when no saga of the mesh is under way. Raises TimeoutError after half a minute."""
-        deadline = time.monotonic() + _REST_S
-        while self.count(f"{mesh.database('checkout')}.sagas", "owner <> ''"):
-            if time.monotonic() > deadline:
-                raise TimeoutError("sagas are still under way")
-            time.sleep(_POLL_S)
+        self._until_none(f"{mesh.database('checkout')}.sagas", "owner <> ''", "sagas are still under way")
+
+    def until_told(self, mesh: Mesh) -> None:
+        """Return when all that happened to the mesh's orders has left its outbox. Raises TimeoutError likewise."""
+        self._until_none(f"{mesh.database('checkout')}.outbox", "TRUE", "events are still in the outbox")
 
     def until_written(self) -> None:
         """Return when the server has brought to the disk what it was given; how long that takes is nobody's order's.
@@ -202,6 +202,13 @@ class Stage:
         self.cursor.execute(query, (sku,))
         on_hand, held = self.cursor.fetchone()
         return on_hand, held
+
+    def _until_none(self, table: str, where: str, otherwise: str) -> None:
+        deadline = time.monotonic() + _REST_S
+        while self.count(table, where):
+            if time.monotonic() > deadline:
+                raise TimeoutError(otherwise)
+            time.sleep(_POLL_S)
 
     def _status(self, name: str) -> int:
         self.cursor.execute("SHOW GLOBAL STATUS LIKE %s", (name,))
