@@ -41,8 +41,10 @@ _LEAST_TIER = {
 _log = logging.getLogger("rpc")
 
 
-class PolicyInterceptor(grpc.aio.ServerInterceptor):
+class PolicyInterceptor:
     """Applies the contract's rules to the methods of `services`; others (health, reflection) pass untouched.
+
+    It is asked when a method is registered, not at each call as gRPC's own interceptors are.
 
     Raises ValueError for a method without an access rule.
     """
@@ -55,23 +57,11 @@ class PolicyInterceptor(grpc.aio.ServerInterceptor):
         self._methods = {_path(method): method for service in services for method in service.methods}
         for method in self._methods.values():
             _least_tier(method)
-        self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any] | None] = {}
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """The method's handler inside our rules; made once per method."""
-        path = handler_call_details.method
-        if path not in self._wrapped:
-            handler = await continuation(handler_call_details)
-            if path not in self._methods or handler is None:
-                return handler
-            self._wrapped[path] = self._wrap(path, handler)
-        return self._wrapped[path]
-
-    def _wrap(self, path: str, handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
+    def intercept(self, path: str, handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
+        """The handler of a method inside our rules; of other services' methods, the handler itself."""
+        if path not in self._methods:
+            return handler
         inner: Handler = _unimplemented if _is_planned(self._methods[path]) else cast("Any", handler.unary_unary)
         if inner is None:
             raise ValueError(f"{path} streams, which the interceptor does not serve yet")
@@ -89,9 +79,9 @@ class PolicyInterceptor(grpc.aio.ServerInterceptor):
 
         async def call(data: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             started = self._clock.monotonic()
-            metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+            metadata = context.invocation_metadata() or ()
             try:
-                caller = await self._authenticator.authenticate(metadata.get("authorization"))
+                caller = await self._authenticator.authenticate(_value_of("authorization", metadata))
                 _check(caller, least)
                 set_caller(caller)
                 set_deadline(context.time_remaining())
@@ -105,7 +95,7 @@ class PolicyInterceptor(grpc.aio.ServerInterceptor):
                 handled_ok.inc()
                 seconds.observe(self._clock.monotonic() - started)
                 return response
-            request_id = metadata.get(REQUEST_ID) or self._clock.uuid7()
+            request_id = _value_of(REQUEST_ID, metadata) or self._clock.uuid7()
             _HANDLED.labels(path, failure.kind.name).inc()
             _log.info(
                 "call failed",
@@ -114,6 +104,13 @@ class PolicyInterceptor(grpc.aio.ServerInterceptor):
             return await status.abort(context, failure)
 
         return call
+
+
+def _value_of(key: str, metadata: Iterable[tuple[str, Any]]) -> str | None:
+    for name, value in metadata:
+        if name == key:
+            return str(value)
+    return None
 
 
 def _unless_bytes(serialize: Callable[[Any], bytes]) -> Callable[[Any], bytes]:

@@ -8,8 +8,8 @@ meets it.
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 from inventory_service.domain import reservation as rules
 from inventory_service.domain.catalog import product_not_found
@@ -94,11 +94,11 @@ class Book:
             self.short.update(short)
             raise rules.out_of_stock(self._refuse(request, lines))
         self._move_held(lines, sign=1)
-        return self._keep(replace(hold(request, self.now), lines=lines))
+        return self._keep(hold(request, self.now, lines))
 
     def _refuse(self, request: Reserve, lines: tuple[Line, ...]) -> Reservation:
-        seen = tuple(replace(line, available=self.shelves[line.sku].available) for line in lines)
-        return self._keep(replace(hold(request, self.now), state=State.REFUSED, lines=seen))
+        seen = tuple(line._replace(available=self.shelves[line.sku].available) for line in lines)
+        return self._keep(hold(request, self.now, seen)._replace(state=State.REFUSED))
 
     def _commit(self, standing: Reservation, request: Commit) -> Reservation:
         if standing.state is State.COMMITTED:
@@ -124,10 +124,10 @@ class Book:
         if standing.state is not State.HELD or standing.expire_time is None:
             raise rules.not_held(standing.state)
         expire_time = max(standing.expire_time, self.now + timedelta(seconds=request.ttl_s))
-        return self._keep(replace(standing, expire_time=expire_time))
+        return self._keep(standing._replace(expire_time=expire_time))
 
     def _see(self, standing: Reservation, epoch: int) -> Reservation:
-        return standing if epoch == standing.epoch else self._keep(replace(standing, epoch=epoch))
+        return standing if epoch == standing.epoch else self._keep(standing._replace(epoch=epoch))
 
     def _lapse(self, standing: Reservation) -> Reservation:
         if not standing.lapsed(self.now):
@@ -160,16 +160,22 @@ class Book:
             self.movements.append(movement)
 
 
-def hold(request: Reserve, now: datetime) -> Reservation:
-    """The reservation that a request asks for, lines aside."""
+def hold(request: Reserve, now: datetime, lines: tuple[Line, ...] = ()) -> Reservation:
+    """The reservation that a request asks for, with its merged lines or without."""
     return Reservation(
         reservation_id=request.reservation_id,
         state=State.HELD,
-        lines=(),
-        expire_time=now + timedelta(seconds=request.ttl_s),
+        lines=lines,
+        expire_time=_expire_time(now, request.ttl_s),
         create_time=now,
         epoch=request.epoch,
     )
+
+
+@lru_cache(maxsize=64)
+def _expire_time(now: datetime, ttl_s: int) -> datetime:
+    # The same object for a whole batch: it becomes text and message once (mesh.rows, mesh.timestamp).
+    return now + timedelta(seconds=ttl_s)
 
 
 def tombstone(request: Request, now: datetime) -> Reservation:

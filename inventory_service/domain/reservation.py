@@ -3,9 +3,9 @@
 import enum
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Self
+from typing import NamedTuple
 
 from mesh.errors import Failure, Kind
 from mesh.validate import Violations
@@ -45,8 +45,7 @@ ENDED = frozenset(state for state, after in EDGES.items() if not after)
 FORGOTTEN = ENDED - {State.RETURNED}
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """One SKU of a reservation. `available` is what a refusal saw, None otherwise."""
 
     sku: str
@@ -54,8 +53,7 @@ class Line:
     available: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reservation:
+class Reservation(NamedTuple):
     """Stock held for one order, or what became of it. Barred before it came: RELEASED without lines."""
 
     reservation_id: str
@@ -67,11 +65,11 @@ class Reservation:
     # The highest coordinator epoch that touched it.
     epoch: int
 
-    def become(self, state: State) -> Self:
+    def become(self, state: State) -> "Reservation":
         """The same reservation in another state. Raises ValueError for an edge that is not lawful."""
         if state not in EDGES[self.state]:
             raise ValueError(f"{self.state} -> {state}")
-        return replace(self, state=state)
+        return self._replace(state=state)
 
     def lapsed(self, now: datetime) -> bool:
         """Whether its time is over although nobody has given it back yet."""
@@ -104,6 +102,9 @@ class Reserve:
 
     def merged(self) -> tuple[Line, ...]:
         """Each SKU once with the sum of its lines, in byte order."""
+        if len(self.lines) == 1:
+            [line] = self.lines
+            return (Line(line.sku, line.quantity),)
         sums: Counter[str] = Counter()
         for line in self.lines:
             sums[line.sku] += line.quantity

@@ -48,7 +48,7 @@ class Contexts:
             request_deserializer=AttributeContext.FromString,
             response_serializer=AttributeContext.SerializeToString,
         )
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {METHOD: handler}),))
+        server.add_registered_method_handlers(SERVICE, {METHOD: handler})
 
     async def start(self) -> None:
         """Nothing to start."""

@@ -72,7 +72,7 @@ class Echo:
             response_serializer=StringValue.SerializeToString,
         )
         handlers = dict.fromkeys(RULES, handler)
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+        server.add_registered_method_handlers(SERVICE, handlers)
 
     async def start(self) -> None:
         """Nothing to start."""

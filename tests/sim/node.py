@@ -144,9 +144,9 @@ class Node:
             events=self._site.events,
         )
         app = await self._build(self._settings, kit)
-        app.register(host)
         authenticator = Authenticator(self._site.service_secret, self._site.fetch_keys, clock=clock)
         host.interceptor = PolicyInterceptor(app.descriptors, authenticator, clock=clock)
+        app.register(host)
         self._site.network.open(host)
         await app.start()
         self.app = app

@@ -90,12 +90,14 @@ class Host:
         """Nothing: they come by name as well."""
 
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
-        """Take the methods of a servicer."""
-        self._handlers |= {f"/{service}/{name}": handler for name, handler in handlers.items()}
+        """Take the methods of a servicer. The interceptor has to be there."""
+        for name, handler in handlers.items():
+            path = f"/{service}/{name}"
+            self._handlers[path] = self.interceptor.intercept(path, handler)
 
     async def handle(self, flight: Flight, *, deadline: float) -> Answer:
         """Serve one call, as grpc.aio's server does."""
-        handler = await self.interceptor.intercept_service(self._find, _Details(flight.path, flight.metadata))
+        handler = self._handlers.get(flight.path)
         if handler is None:
             return Answer(code=grpc.StatusCode.UNIMPLEMENTED, details="no such method")
         try:
@@ -103,9 +105,6 @@ class Host:
         except _AbortedError as aborted:
             return aborted.answer
         return Answer(handler.response_serializer(response))
-
-    async def _find(self, details: Any) -> Any:
-        return self._handlers.get(details.method)
 
 
 class Network:
@@ -218,12 +217,6 @@ class _AbortedError(Exception):
     def __init__(self, answer: Answer) -> None:
         super().__init__(answer.details)
         self.answer = answer
-
-
-@dataclass(frozen=True, slots=True)
-class _Details:
-    method: str
-    invocation_metadata: Metadata
 
 
 class _Context:

@@ -1,0 +1,60 @@
+"""Taking in unary calls, several of a method at a time.
+
+grpc.aio's server asks its core for the next call of a method only after it has taken in the one before, which is a few
+turns of its loop and a round through its poller's thread: where many come at once they queue inside gRPC, and a
+service that answers them in batches sees small ones. Acceptors ask for several, and hand each call to grpc.aio's own
+code behind that. They are made of the parts that grpc.aio's server itself is made of, which are not its public face:
+grpcio's version is pinned, and tests/mesh/test_accept.py tries them. docs/adr/0016 tells what they bring.
+"""
+
+# Annotations stay unevaluated: grpc's stubs make generic what at run time is not.
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import grpc
+from grpc._cython import cygrpc  # type: ignore[attr-defined]
+
+# Beside the one of grpc.aio's server itself. Few are nearly as good, more no better.
+_AT_ONCE = 8
+
+
+class Acceptors:
+    """Of one server. Without them it works as well, but slower."""
+
+    def __init__(self, server: grpc.aio.Server) -> None:
+        inner: Any = server
+        self._inner = inner._server  # noqa: SLF001 - see above
+        self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        # The loop itself keeps no task alive.
+        self._calls: set[asyncio.Task[None]] = set()
+
+    def add(self, path: str, handler: grpc.RpcMethodHandler[Any, Any]) -> None:
+        """Take in the calls of a method that is registered with the server. Those of streams are left to it."""
+        if not (handler.request_streaming or handler.response_streaming):
+            self._handlers[path] = handler
+
+    def start(self) -> None:
+        """Begin, once the server has started."""
+        for path, handler in self._handlers.items():
+            for number in range(_AT_ONCE):
+                self._tasks.append(asyncio.create_task(self._accept(path, handler), name=f"accept {path} {number}"))
+
+    async def stop(self) -> None:
+        """Return when no more calls are taken in, which is soon after the server has begun to stop."""
+        await asyncio.gather(*self._tasks)
+
+    async def _accept(self, path: str, handler: grpc.RpcMethodHandler[Any, Any]) -> None:
+        loop, encoded = asyncio.get_running_loop(), path.encode()
+        while self._inner.is_running():
+            try:
+                state = await self._inner._request_registered_call(encoded)  # noqa: SLF001 - see above
+            except cygrpc._RequestCallError:  # noqa: SLF001 - as above
+                # The server stops, or the call was gone before it was taken in.
+                continue
+            call = cygrpc._handle_unary_unary_rpc(handler, state, loop)  # noqa: SLF001 - as above
+            task = loop.create_task(cygrpc._schedule_rpc_coro(call, state, loop, path))  # noqa: SLF001 - as above
+            self._calls.add(task)
+            task.add_done_callback(self._calls.discard)

@@ -1,0 +1,116 @@
+"""Calls that are taken in several at a time."""
+
+import asyncio
+from typing import Any
+
+import grpc
+from google.protobuf.wrappers_pb2 import StringValue
+
+from mesh.auth import Authenticator
+from mesh.channel import open_channel
+from mesh.errors import Failure, Kind
+from mesh.run import GrpcHost
+from mesh.status import from_rpc_error
+from tests.mesh.echo import RULES, SECRET, Echo, method, no_keys, served
+
+MANY = 400
+
+
+class Gate:
+    """A behaviour that waits until it is let go, and knows who is inside."""
+
+    def __init__(self) -> None:
+        self.inside = 0
+        self.cancelled = 0
+        self.go = asyncio.Event()
+        self._changed = asyncio.Condition()
+
+    async def __call__(self, text: str) -> str:
+        await self._note(1)
+        try:
+            await self.go.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        finally:
+            await self._note(-1)
+        return text
+
+    async def until_inside(self, number: int) -> None:
+        async with asyncio.timeout(20), self._changed:
+            await self._changed.wait_for(lambda: self.inside == number)
+
+    async def _note(self, change: int) -> None:
+        self.inside += change
+        async with self._changed:
+            self._changed.notify_all()
+
+
+def accepting() -> list[str]:
+    return [task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith("accept ")]
+
+
+async def test_as_many_as_come_are_served_at_the_same_time_each_with_its_own_answer() -> None:
+    gate = Gate()
+    async with served(Echo(gate)) as address, open_channel(address, "{}") as channel:
+        call = method(channel)
+        calls = [asyncio.ensure_future(call(StringValue(value=str(number)))) for number in range(MANY)]
+        await gate.until_inside(MANY)
+        gate.go.set()
+        answers = await asyncio.gather(*calls)
+
+    assert [answer.value for answer in answers] == [str(number) for number in range(MANY)]
+
+
+async def test_calls_one_after_the_other_are_all_answered() -> None:
+    # More than there are acceptors, so that each has its turn, and the server itself.
+    async with served(Echo()) as address, open_channel(address, "{}") as channel:
+        answers = [await method(channel)(StringValue(value=str(number))) for number in range(50)]
+
+    assert [answer.value for answer in answers] == [str(number) for number in range(50)]
+
+
+async def test_the_work_for_clients_that_are_gone_is_cancelled_and_the_others_is_not() -> None:
+    gate = Gate()
+    async with served(Echo(gate)) as address, open_channel(address, "{}") as channel:
+        calls: list[Any] = [method(channel)(StringValue(value=str(number))) for number in range(40)]
+        await gate.until_inside(40)
+        for call in calls[:30]:
+            call.cancel()
+        await gate.until_inside(10)
+        gate.go.set()
+        answers = await asyncio.gather(*calls[30:])
+
+    assert gate.cancelled == 30
+    assert [answer.value for answer in answers] == [str(number) for number in range(30, 40)]
+
+
+async def test_every_call_that_fails_gets_its_status_and_details() -> None:
+    async def refuse(text: str) -> str:
+        raise Failure(Kind.NOT_FOUND, "NO_SUCH_THING", "There is none.", metadata={"number": text})
+
+    async with served(Echo(refuse)) as address, open_channel(address, "{}") as channel:
+        calls = [method(channel)(StringValue(value=str(number))) for number in range(40)]
+        errors = await asyncio.gather(*calls, return_exceptions=True)
+
+    failures = [from_rpc_error(error) for error in errors if isinstance(error, grpc.aio.AioRpcError)]
+    assert [failure.metadata for failure in failures] == [{"number": str(number)} for number in range(40)]
+
+
+async def test_a_server_that_stops_finishes_what_it_has_taken_in_and_leaves_no_acceptor() -> None:
+    gate = Gate()
+    host = GrpcHost([Echo(gate)], Authenticator(SECRET, no_keys), bind="127.0.0.1", port=0)
+    async with open_channel(f"127.0.0.1:{await host.start()}", "{}") as channel:
+        accepted = accepting()
+        calls = [asyncio.ensure_future(method(channel)(StringValue(value=str(number)))) for number in range(20)]
+        await gate.until_inside(20)
+        stopping = asyncio.create_task(host.stop(10))
+        while accepting():  # noqa: ASYNC110 - they end by themselves, nobody is told
+            await asyncio.sleep(0.01)
+        under_way = gate.inside
+        gate.go.set()
+        answers = await asyncio.gather(*calls)
+        await stopping
+
+    assert len(accepted) >= len(RULES)
+    assert under_way == len(answers) == 20
