@@ -29,8 +29,9 @@ def conditions(cursor: Cursor) -> dict[str, str]:
         "commit": _told("git", "rev-parse", "--short", "HEAD"),
         "processes of the mesh": "identity, inventory, cart, checkout, gateway; two carts more while carts are read",
         "beside the mesh": (
-            "a service that echoes what is posted, under the interceptors of every service; `python -m gateway`, one"
-            " process with what is on by default, in front of it, and two in front of inventory for what is kept or not"
+            "a service that echoes what is posted, with the rules of every service in front; `python -m gateway`, one"
+            " process with what is on by default, in front of it, and two in front of inventory for what is kept or"
+            " not; inventory, this service and gateways before them once more, with calls taken in as grpc.aio does it"
         ),
         "other processes": "MariaDB, Redis, and the load: wrk with one thread, or a client of ours on uvloop",
     }

@@ -7,11 +7,11 @@ from statistics import median
 
 import uvloop
 
-from tests.bench import cart_replica, codec, context, unbatched, wrk
+from tests.bench import cart_replica, codec, context, plain, unbatched, wrk
 from tests.bench.apart import apart
 from tests.bench.carts import SPREAD
 from tests.bench.coherence import count_missed
-from tests.bench.figure import Figure, compare, interleaved
+from tests.bench.figure import Figure, Run, compare, interleaved
 from tests.bench.grpc_load import Target
 from tests.bench.mesh import Mesh
 from tests.bench.sample import Measured
@@ -26,6 +26,8 @@ _IN_FLIGHT_BATCHES = 8
 _CARTS_READ = 1_000
 _KEPT_S = 60
 _COHERENT = 50
+# What is measured with a service of ours behind it, where others are, too.
+_OURS = "ours"
 # So many windows on either side bring the pages that an order needs back into the buffer pool.
 _PAGES_BACK = 2
 
@@ -74,34 +76,45 @@ def batch_reserve(stage: Stage) -> Figure:
 
 
 def shim_vs_direct(stage: Stage) -> Figure:
-    """What REST costs."""
-    sides = _product_through_both(stage, _IN_FLIGHT_READS)
-    return compare({"shim_vs_direct": ("shim", "direct")}, sides, unit="calls/s")
+    """What REST costs, before a service as grpc.aio makes it, and before ours."""
+    port, http_port = free_port(), free_port()
+    address = f"127.0.0.1:{port}"
+    with (
+        stage.mesh.replica("inventory-plain", port, plain.inventory),
+        stage.mesh.replica("gateway-plain", http_port, plain.gateway, str(http_port), address),
+    ):
+        sides = interleaved(
+            {
+                **_product_through_both(stage, f"http://127.0.0.1:{http_port}", address, _IN_FLIGHT_READS),
+                **_ours(_product_through_ours(stage, _IN_FLIGHT_READS)),
+            },
+            rounds=stage.options.rounds,
+        )
+    return compare(_both("shim_vs_direct"), sides, unit="calls/s")
 
 
 def shim_post_vs_direct(stage: Stage) -> Figure:
     """What REST costs where messages are deep and the service does next to nothing."""
-    port, load = free_port(), stage.load(_IN_FLIGHT_READS)
-    target = Target(method="Echo", address=f"127.0.0.1:{port}")
+    port, own_port = free_port(), free_port()
+    theirs, ours = f"127.0.0.1:{port}", f"127.0.0.1:{own_port}"
     with (
-        stage.mesh.replica("context", port, context.main),
-        shim(stage.mesh, "gateway-context", target.address) as url,
+        stage.mesh.replica("context-plain", port, plain.echo),
+        stage.mesh.replica("context", own_port, context.main),
+        shim(stage.mesh, "gateway-context-plain", theirs) as url,
+        shim(stage.mesh, "gateway-context", ours) as own_url,
     ):
         sides = interleaved(
-            {
-                "shim": lambda: stage.watch(stage.mesh.pids, lambda: wrk.post(url + context.PATH, load, context.BODY)),
-                "direct": partial(stage.calls, target, _IN_FLIGHT_READS),
-            },
+            {**_context_through_both(stage, url, theirs), **_ours(_context_through_both(stage, own_url, ours))},
             rounds=stage.options.rounds,
         )
-    return compare({"shim_post_vs_direct": ("shim", "direct")}, sides, unit="calls/s")
+    return compare(_both("shim_post_vs_direct"), sides, unit="calls/s")
 
 
 def shim_idle_vs_direct(stage: Stage) -> Figure:
     """How much longer one alone waits for REST."""
     return compare(
         {"shim_idle_vs_direct": ("shim", "direct")},
-        _product_through_both(stage, 1),
+        interleaved(_product_through_ours(stage, 1), rounds=stage.options.rounds),
         unit="ms",
         value=lambda one: one.sample.p50_s * 1000,
     )
@@ -231,15 +244,34 @@ def _reserve(stage: Stage, address: str) -> Measured:
     return stage.calls(Target(method="Reserve", address=address, sku=HOT_SKU), _IN_FLIGHT)
 
 
-def _product_through_both(stage: Stage, in_flight: int) -> dict[str, list[Measured]]:
+def _product_through_ours(stage: Stage, in_flight: int) -> dict[str, Run]:
+    return _product_through_both(stage, stage.mesh.http_url, stage.mesh.address("inventory"), in_flight)
+
+
+def _product_through_both(stage: Stage, url: str, address: str, in_flight: int) -> dict[str, Run]:
     """GetProduct through REST, and by a bare gRPC client."""
     load = stage.load(in_flight)
-    url = f"{stage.mesh.http_url}/v1/products/{HOT_SKU}"
-    target = Target(method="GetProduct", address=stage.mesh.address("inventory"), sku=HOT_SKU)
-    return interleaved(
-        {
-            "shim": lambda: stage.watch(stage.mesh.pids, lambda: wrk.get(url, load)),
-            "direct": partial(stage.calls, target, in_flight),
-        },
-        rounds=stage.options.rounds,
-    )
+    target = Target(method="GetProduct", address=address, sku=HOT_SKU)
+    return {
+        "shim": lambda: stage.watch(stage.mesh.pids, lambda: wrk.get(f"{url}/v1/products/{HOT_SKU}", load)),
+        "direct": partial(stage.calls, target, in_flight),
+    }
+
+
+def _context_through_both(stage: Stage, url: str, address: str) -> dict[str, Run]:
+    """The echo through REST, and by a bare gRPC client."""
+    load = stage.load(_IN_FLIGHT_READS)
+    return {
+        "shim": lambda: stage.watch(stage.mesh.pids, lambda: wrk.post(url + context.PATH, load, context.BODY)),
+        "direct": partial(stage.calls, Target(method="Echo", address=address), _IN_FLIGHT_READS),
+    }
+
+
+def _ours(sides: Mapping[str, Run]) -> dict[str, Run]:
+    """The sides where the service is one of ours."""
+    return {f"{name} {_OURS}": run for name, run in sides.items()}
+
+
+def _both(key: str) -> dict[str, tuple[str, str]]:
+    """The ratio before a service as grpc.aio makes it, and before one of ours."""
+    return {key: ("shim", "direct"), f"{key}_{_OURS}": (f"shim {_OURS}", f"direct {_OURS}")}
