@@ -11,6 +11,7 @@ grpcio's version is pinned, and tests/mesh/test_accept.py tries them. docs/adr/0
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from typing import Any
 
 import grpc
@@ -55,6 +56,26 @@ class Acceptors:
                 # The server stops, or the call was gone before it was taken in.
                 continue
             call = cygrpc._handle_unary_unary_rpc(handler, state, loop)  # noqa: SLF001 - as above
-            task = loop.create_task(cygrpc._schedule_rpc_coro(call, state, loop, path))  # noqa: SLF001 - as above
+            task = loop.create_task(cygrpc._handle_exceptions(state, call, loop, path))  # noqa: SLF001 - as above
             self._calls.add(task)
             task.add_done_callback(self._calls.discard)
+            _Driven(cygrpc._handle_cancellation_from_core(task, state, loop))  # noqa: SLF001 - as above
+
+
+class _Driven:
+    """A coroutine that is driven by the futures it waits for, where a task of its own would be much for so little."""
+
+    __slots__ = ("_send",)
+
+    def __init__(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        self._send = coroutine.send
+        self._go_on(None)
+
+    def _go_on(self, _: object) -> None:
+        try:
+            future = self._send(None)
+        except StopIteration:
+            return
+        # As a task does for what it waits for.
+        future._asyncio_future_blocking = False
+        future.add_done_callback(self._go_on)

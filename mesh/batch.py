@@ -54,8 +54,9 @@ class Batcher(Generic[T, R]):
     ) -> None:
         """With `room`, a batch is not taken before that returns: what arrives meanwhile joins it.
 
-        With `gather_s`, a batch behind one of several waits as long as more keep coming, and at most so long: callers
-        who were answered together come again together, and few large batches cost less than many small ones.
+        With `gather_s`, a batch behind one of several waits until as many have come, or as long as more keep coming,
+        and at most so long: callers who were answered together come again together, and few large batches cost less
+        than many small ones.
         """
         self.name = name
         self._loop = asyncio.get_running_loop()
@@ -67,6 +68,8 @@ class Batcher(Generic[T, R]):
         # How many the last batch had; whether some that wait came as a batch, and so have gathered already.
         self._last = 0
         self._grouped = False
+        # Set while the next batch gathers; whoever makes it large enough ends that.
+        self._gathering: asyncio.Future[None] | None = None
         self._waiting: deque[_Entry[T, R]] = deque()
         self._arrived = asyncio.Event()
         self._closing = False
@@ -113,6 +116,8 @@ class Batcher(Generic[T, R]):
         entry: _Entry[T, R] = _Entry(item, deadline, self._loop.create_future())
         self._waiting.append(entry)
         self._arrived.set()
+        if self._gathering is not None and self._has_gathered():
+            _wake(self._gathering)
         return entry
 
     def _take_out(self, entry: _Entry[T, R]) -> None:
@@ -144,11 +149,16 @@ class Batcher(Generic[T, R]):
     async def _gather(self) -> None:
         ends_at = self._loop.time() + self._gather_s
         seen = 0
-        while seen < len(self._waiting) < self._max_items and not self._grouped:
-            if self._loop.time() >= ends_at:
-                return
+        while seen < len(self._waiting) and not self._has_gathered() and self._loop.time() < ends_at:
             seen = len(self._waiting)
-            await asyncio.sleep(_QUIET_S)
+            self._gathering = self._loop.create_future()
+            quiet = self._loop.call_later(_QUIET_S, _wake, self._gathering)
+            await self._gathering
+            quiet.cancel()
+        self._gathering = None
+
+    def _has_gathered(self) -> bool:
+        return self._grouped or len(self._waiting) >= self._last
 
     def _take(self) -> list[_Entry[T, R]]:
         now = self._loop.time()
@@ -190,6 +200,11 @@ class Batcher(Generic[T, R]):
     def _fail(self, batch: list[_Entry[T, R]], failure: Failure) -> None:
         for entry in batch:
             _answer(entry.answer, failure)
+
+
+def _wake(sleeper: asyncio.Future[None]) -> None:
+    if not sleeper.done():
+        sleeper.set_result(None)
 
 
 def _answer(future: asyncio.Future[R], result: R | Failure) -> None:

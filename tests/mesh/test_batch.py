@@ -77,6 +77,23 @@ async def test_behind_a_batch_of_several_those_who_keep_coming_are_waited_for(ma
     assert recorder.batches == [[1, 2, 3], [4, 5]]
 
 
+async def test_once_as_many_have_come_as_before_nobody_waits_for_more(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mesh.batch._QUIET_S", 60)
+    recorder = Recorder()
+    batcher = gathering(recorder, make)
+
+    await asyncio.gather(*submit(batcher, 1, 2, 3))
+    tasks = submit(batcher, 4, 5)
+    await settled()
+    assert recorder.batches == [[1, 2, 3]]
+    tasks += submit(batcher, 6)
+    await asyncio.gather(*tasks)
+
+    assert recorder.batches == [[1, 2, 3], [4, 5, 6]]
+
+
 async def test_who_comes_alone_is_not_made_to_wait_for_others(make: Make) -> None:
     recorder = Recorder()
     batcher = gathering(recorder, make)
@@ -103,9 +120,9 @@ async def test_who_comes_as_a_batch_has_gathered_already(make: Make) -> None:
 async def test_gathering_ends_with_its_time_though_more_keep_coming(make: Make) -> None:
     recorder = Recorder()
     recorder.open.set()
-    # Neither too many for a batch nor quiet for a moment: only the time can end it.
+    # Neither too many for a batch nor quiet for a moment, nor as many as before: only the time can end it.
     batcher = make(recorder.flush, gather_s=0.005, max_items=1_000_000, max_waiting=1_000_000)
-    await asyncio.gather(*submit(batcher, *range(10)))
+    await asyncio.gather(*submit(batcher, *range(20_000)))
 
     tasks: list[asyncio.Task[Any]] = []
     while len(recorder.batches) == 1:
@@ -113,7 +130,8 @@ async def test_gathering_ends_with_its_time_though_more_keep_coming(make: Make) 
         await asyncio.sleep(0)
     await asyncio.gather(*tasks)
 
-    assert sum(map(len, recorder.batches)) == 10 + len(tasks)
+    assert len(recorder.batches[1]) < 20_000
+    assert sum(map(len, recorder.batches)) == 20_000 + len(tasks)
 
 
 async def test_a_batcher_that_closes_while_it_gathers_answers_who_waits(make: Make) -> None:
