@@ -77,5 +77,5 @@ class _Driven:
         except StopIteration:
             return
         # As a task does for what it waits for.
-        future._asyncio_future_blocking = False
+        future._asyncio_future_blocking = False  # noqa: SLF001 - what asyncio calls its protocol
         future.add_done_callback(self._go_on)
