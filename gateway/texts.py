@@ -117,7 +117,7 @@ def read_paths(text: str) -> list[str]:
 
 
 def _read_path(path: str) -> str:
-    if not path or "_" in path or path.strip() != path:
+    if not path or "_" in path or path.strip() != path or not path.isprintable():
         raise BadValueError(f"holds {path!r}, which is no path in lowerCamelCase")
     return _to_snake(path)
 
