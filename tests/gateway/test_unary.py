@@ -68,7 +68,8 @@ async def test_metadata_and_deadline_arrive(methods: Methods) -> None:
     arrived = await methods.ours("Arrival")(methods.message("Arrival"), timeout=5, metadata=(("x-extra", "yes"),))
 
     assert arrived.metadata["x-extra"] == "yes"
-    assert 0 < arrived.left_ms <= 5000
+    # The wire has few digits and rounds up, and the wall clock by which it is said may be set meanwhile.
+    assert 4_000 < arrived.left_ms < 5_100
 
 
 async def test_a_failure_tells_the_same(methods: Methods) -> None:
