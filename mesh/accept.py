@@ -11,6 +11,7 @@ grpcio's version is pinned, and tests/mesh/test_accept.py tries them. docs/adr/0
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Coroutine
 from typing import Any
 
@@ -19,6 +20,8 @@ from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
 # Beside the one of grpc.aio's server itself. Few are nearly as good, more no better.
 _AT_ONCE = 8
+
+_log = logging.getLogger(__name__)
 
 
 class Acceptors:
@@ -45,7 +48,10 @@ class Acceptors:
 
     async def stop(self) -> None:
         """Return when no more calls are taken in, which is soon after the server has begun to stop."""
-        await asyncio.gather(*self._tasks)
+        for outcome in await asyncio.gather(*self._tasks, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                # The server has taken in calls without it, and what comes behind has to be stopped as well.
+                _log.error("acceptor broke", exc_info=outcome)
 
     async def _accept(self, path: str, handler: grpc.RpcMethodHandler[Any, Any]) -> None:
         loop, encoded = asyncio.get_running_loop(), path.encode()
@@ -75,6 +81,10 @@ class _Driven:
         try:
             future = self._send(None)
         except StopIteration:
+            return
+        except Exception:  # noqa: BLE001 - whatever it is
+            # Of one call: whoever took it in goes on.
+            _log.exception("the watch over a call broke")
             return
         # As a task does for what it waits for.
         future._asyncio_future_blocking = False  # noqa: SLF001 - what asyncio calls its protocol

@@ -6,7 +6,7 @@ is an error of what it travelled with, and a COMMIT behind it never happens.
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import NoneType
@@ -97,12 +97,6 @@ class MySqlConnection(BufferedConnection):
             _ESCAPES.setdefault(type(obj), _escape_text)
         escaped: str = super().escape(obj)
         return escaped
-
-    def escape_all(self, values: Iterable[Any]) -> tuple[str, ...]:
-        """The values as `escape` makes them, of many."""
-        if self.server_status & SERVER_STATUS.SERVER_STATUS_NO_BACKSLASH_ESCAPES:
-            return tuple(map(self.escape, values))
-        return tuple([_ESCAPES.get(type(value), self.escape)(value) for value in values])
 
     def later(self, statement: str) -> None:
         """Send the whole statement, values included, with what is sent next on this connection."""

@@ -150,7 +150,7 @@ async def _send(connection: AsyncConnection, statement: str, parameters: tuple[A
     if driver is None:
         await connection.exec_driver_sql(statement, parameters)
     else:
-        await _later(connection, driver, statement % driver.escape_all(parameters))
+        await _later(connection, driver, statement % tuple(map(driver.escape, parameters)))
 
 
 async def _send_met(connection: AsyncConnection, statement: str, parameters: tuple[Any, ...], *, count: int) -> None:
@@ -158,7 +158,7 @@ async def _send_met(connection: AsyncConnection, statement: str, parameters: tup
     driver = driver_of(connection)
     if driver is not None:
         # In one packet: between the two nothing else may count rows.
-        driver.later(statement % driver.escape_all(parameters))
+        driver.later(statement % tuple(map(driver.escape, parameters)))
         await _later(connection, driver, _ALL_MET % count)
         return
     await connection.exec_driver_sql(statement, parameters)
@@ -206,7 +206,8 @@ async def _write(connection: AsyncConnection, table: Table, rows: Sequence[_Row]
     if driver is None:
         await connection.exec_driver_sql(statement.whole, values)
         return
-    texts = [statement.values % driver.escape_all(row) for row in values]
+    one, escape = statement.values, driver.escape
+    texts = [one % tuple(map(escape, row)) for row in values]
     for part in _parts(texts, PACKET_BYTES):
         await _later(connection, driver, f"{statement.before}{','.join(part)}{statement.behind}")
 

@@ -16,18 +16,24 @@ class Bar:
     most: float | None = None
     aim: float | None = None
 
+    @property
+    def binds(self) -> bool:
+        """Whether there is anything to reach."""
+        return self.least is not None or self.most is not None
+
     def is_met(self, ratio: float, *, slack: float = 1.0) -> bool:
         """Whether the ratio reaches the bar; with a slack of 0.7 it may miss it by so much."""
         if self.least is not None:
             return ratio >= self.least * slack
         return self.most is None or ratio <= self.most / slack
 
-    def told(self) -> str:
+    def told(self, *, slack: float = 1.0) -> str:
         """The bar in a few characters."""
-        if self.least is None and self.most is None:
+        if not self.binds:
             return "none"
         bound = f">= {self.least:g}" if self.least is not None else f"<= {self.most:g}"
-        return bound if self.aim is None else f"{bound}, aim {self.aim:g}"
+        aim = "" if self.aim is None else f", aim {self.aim:g}"
+        return f"{bound}{aim}" if slack == 1 else f"{bound}{aim}, with a slack of {slack:g}"
 
 
 BARS: Mapping[str, Bar] = {

@@ -60,7 +60,7 @@ def _ratios(record: Record) -> str:
     rows = []
     for key, ratio in record.ratios.items():
         bar = BARS[key]
-        css = "holds" if bar.is_met(ratio) else "broken"
+        css = "" if not bar.binds else "holds" if bar.is_met(ratio) else "broken"
         rows.append(
             f'<tr><td>{key}</td><td>{escape(bar.what)}</td><td class="number {css}">{ratio:.2f}</td>'
             f"<td>{escape(bar.told())}</td></tr>"

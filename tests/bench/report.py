@@ -30,7 +30,7 @@ def failures(record: Record) -> list[str]:
     found = [f"{check.what}: {check.found}" for check in record.checks if not check.holds]
     for key, ratio in record.ratios.items():
         if not BARS[key].is_met(ratio, slack=slack):
-            found.append(f"{key} is {ratio:.2f}, its bar {BARS[key].told()}{_with(slack)}")
+            found.append(f"{key} is {ratio:.2f}, its bar {BARS[key].told(slack=slack)}")
     return found
 
 
@@ -70,7 +70,7 @@ def _lines(record: Record) -> Iterator[str]:
     yield f"{'ratio':>30}  {'found':>6}  bar"
     for key, ratio in record.ratios.items():
         missed = "" if BARS[key].is_met(ratio, slack=options.slack) else "  MISSED"
-        yield f"{key:>30}  {ratio:6.2f}  {BARS[key].told()}{_with(options.slack)}{missed}"
+        yield f"{key:>30}  {ratio:6.2f}  {BARS[key].told(slack=options.slack)}{missed}"
     yield f"took {record.seconds:.0f} s"
 
 
@@ -119,7 +119,3 @@ def _swept(sweep: Sweep | None) -> dict[str, Any]:
         name: {str(bound): number for bound, number in sizes.counts.items()} for name, sizes in sweep.batches.items()
     }
     return {"throughput": throughput, "batches": batches}
-
-
-def _with(slack: float) -> str:
-    return "" if slack == 1 else f", with a slack of {slack:g}"

@@ -46,8 +46,8 @@ class Gate:
             self._changed.notify_all()
 
 
-def accepting() -> list[str]:
-    return [task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith("accept ")]
+def acceptors() -> list[asyncio.Task[Any]]:
+    return [task for task in asyncio.all_tasks() if task.get_name().startswith("accept ")]
 
 
 async def test_as_many_as_come_are_served_at_the_same_time_each_with_its_own_answer() -> None:
@@ -101,16 +101,17 @@ async def test_a_server_that_stops_finishes_what_it_has_taken_in_and_leaves_no_a
     gate = Gate()
     host = GrpcHost([Echo(gate)], Authenticator(SECRET, no_keys), bind="127.0.0.1", port=0)
     async with open_channel(f"127.0.0.1:{await host.start()}", "{}") as channel:
-        accepted = accepting()
+        accepting = acceptors()
         calls = [asyncio.ensure_future(method(channel)(StringValue(value=str(number)))) for number in range(20)]
         await gate.until_inside(20)
         stopping = asyncio.create_task(host.stop(10))
-        while accepting():  # noqa: ASYNC110 - they end by themselves, nobody is told
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(20):
+            await asyncio.wait(accepting)
         under_way = gate.inside
         gate.go.set()
         answers = await asyncio.gather(*calls)
         await stopping
 
-    assert len(accepted) >= len(RULES)
+    assert len(accepting) >= len(RULES)
+    assert acceptors() == []
     assert under_way == len(answers) == 20
