@@ -26,7 +26,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from mesh.clock import SYSTEM_CLOCK, Clock
 from mesh.errors import ConflictError, PoisonError, unavailable
-from mesh.failpoint import FailpointError, Failpoints
+from mesh.failpoint import NO_STRIKE, FailpointError, Failpoints
 from mesh.kept import KeptConnections
 from mesh.mysql import MySqlConnection
 from mesh.query import Query
@@ -249,15 +249,26 @@ class Database:
                 yield connection
 
     async def _struck(self, failpoints: Failpoints, name: str, body: Transaction[T], *, read_only: bool) -> T:
-        strike = failpoints.hit(f"transact.{name}")
+        point = f"transact.{name}"
+        strike = NO_STRIKE
 
-        async def before_commit(connection: AsyncConnection) -> T:
+        async def about_to_commit(connection: AsyncConnection) -> T:
+            nonlocal strike
             result = await body(connection)
+            # Not sooner: what believed wrongly may never get here.
+            strike = failpoints.hit(point)
             await strike.before()
             return result
 
         try:
-            return await strike.through(partial(self._once, before_commit, read_only=read_only))
+            try:
+                result = await self._once(about_to_commit, read_only=read_only)
+            except DBAPIError:
+                # Or it gets here, and its COMMIT tells.
+                if strike is not NO_STRIKE:
+                    failpoints.miss(point)
+                raise
+            return await strike.after(result, partial(self._once, body, read_only=read_only))
         except FailpointError as error:
             # A connection that broke: before COMMIT, or before the answer to it came.
             raise OperationalError("COMMIT", None, error, connection_invalidated=True) from error

@@ -21,7 +21,8 @@ import re
 import signal
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -53,6 +54,9 @@ class Mode(enum.StrEnum):
     DELAY = "delay"
 
 
+_STRIKES_BEFORE = frozenset({Mode.CRASH_BEFORE, Mode.ERROR, Mode.DELAY})
+
+
 class FailpointError(Exception):
     """A failpoint has struck; the boundary raises instead what it raises when that really happens."""
 
@@ -65,35 +69,42 @@ class AnswerLostError(FailpointError):
     """It happened, and nobody was told."""
 
 
+def _untold() -> None:
+    """Nobody wants to know."""
+
+
 @dataclass(frozen=True, slots=True)
 class Strike:
-    """What one hit of a failpoint does; without a mode, nothing."""
+    """What one hit of a failpoint does; without a mode, nothing. It tells before it does."""
 
     mode: Mode | None = None
     seconds: float = 0.0
+    tell: Callable[[], None] = _untold
 
     async def before(self) -> None:
         """At the last moment before it happens. Raises OutageError."""
+        if self.mode not in _STRIKES_BEFORE:
+            return
+        self.tell()
         if self.mode is Mode.CRASH_BEFORE:
             _crash()
         if self.mode is Mode.ERROR:
             raise OutageError
-        if self.mode is Mode.DELAY:
-            await asyncio.sleep(self.seconds)
+        await asyncio.sleep(self.seconds)
 
-    async def through(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Make it happen, and answer what it answers. Raises AnswerLostError."""
-        result = await call()
-        if self.mode is Mode.DUPLICATE:
-            result = await call()
+    async def after(self, result: T, again: Callable[[], Awaitable[T]]) -> T:
+        """Once it has happened with this result: what the caller learns of it. Raises AnswerLostError."""
+        if self.mode is None or self.mode in _STRIKES_BEFORE:
+            return result
+        self.tell()
         if self.mode is Mode.CRASH_AFTER:
             _crash()
         if self.mode is Mode.TIME_OUT:
             raise AnswerLostError
-        return result
+        return await again()
 
 
-_NOTHING = Strike()
+NO_STRIKE = Strike()
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +126,11 @@ class Failpoints:
         """Whoever comes to the failpoint `name` learns what happens to them."""
         self._hits[name] += 1
         rule = self._rules.get(name)
-        return rule.strike if rule is not None and rule.first <= self._hits[name] <= rule.last else _NOTHING
+        return rule.strike if rule is not None and rule.first <= self._hits[name] <= rule.last else NO_STRIKE
+
+    def miss(self, name: str) -> None:
+        """What was hit last was about to happen and did not: that hit does not count, so that the next one strikes."""
+        self._hits[name] -= 1
 
     def _arm(self, text: str) -> None:
         self._rules = dict(_parsed(rule) for rule in text.strip().split(",") if rule)
@@ -125,7 +140,8 @@ class Failpoints:
 class FailpointFile(Failpoints):
     """Failpoints armed by a file, afresh each time that it is replaced.
 
-    `<file>.log` gets a line for each hit, the failpoint's name; `<name>=<mode>` for one that strikes, before it does.
+    `<file>.log` gets a line for each hit, the failpoint's name; for one that strikes `<name>=<mode>` instead, right
+    before it does. What was to be struck once it has happened, and does not happen, gets none.
     """
 
     def __init__(self, path: Path) -> None:
@@ -137,8 +153,10 @@ class FailpointFile(Failpoints):
         """As Failpoints.hit."""
         self._look()
         strike = super().hit(name)
-        self._log(name if strike.mode is None else f"{name}={strike.mode}")
-        return strike
+        if strike.mode is None:
+            self._log(name)
+            return strike
+        return replace(strike, tell=partial(self._log, f"{name}={strike.mode}"))
 
     def _look(self) -> None:
         found = self._path.stat()
@@ -166,7 +184,7 @@ async def around(failpoints: Failpoints | None, name: str, call: Callable[[], Aw
         return await call()
     strike = failpoints.hit(name)
     await strike.before()
-    return await strike.through(call)
+    return await strike.after(await call(), call)
 
 
 def _parsed(text: str) -> tuple[str, _Rule]:

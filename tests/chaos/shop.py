@@ -64,6 +64,7 @@ class Shop:
         self.provider = self._new_provider() if pays_over_http else None
         # Exit codes of processes that were not told to end.
         self.deaths: list[int] = []
+        self._deaths_before = 0
         self._credential = ServiceCredential("matrix", SERVICE_SECRET)
         self.operator: Metadata = ()
         self.arm("")
@@ -78,6 +79,7 @@ class Shop:
     def arm(self, text: str) -> None:
         """Arm the failpoints afresh, in the process that runs now or is started next."""
         self._hits.unlink(missing_ok=True)
+        self._deaths_before = len(self.deaths)
         self._replace(text)
 
     def hits(self) -> Counter[str]:
@@ -87,6 +89,14 @@ class Shop:
     def has_struck(self) -> bool:
         """Whether one has struck since they were armed."""
         return any("=" in line for line in self._lines())
+
+    def is_to_die(self) -> bool:
+        """Whether a strike since then kills the process."""
+        return any("=crash" in line for line in self._lines())
+
+    async def has_died(self) -> bool:
+        """Whether the process has ended by itself since then."""
+        return len(self.deaths) > self._deaths_before
 
     # --- the process
 

@@ -255,11 +255,14 @@ async def _until_paying_slowly(scene: Scene) -> None:
 
 
 async def _seen(shop: Shop, armed: str) -> Seen:
-    """What happened, once what is armed has struck, or surely does not. Disarms."""
+    """What happened, once what is armed has struck, or surely does not. Disarms. Raises BrokenPromiseError."""
     deadline = time.monotonic() + _STRIKES_WITHIN_S
     while armed and not shop.has_struck() and time.monotonic() < deadline:  # noqa: ASYNC110 - another process tells
         await asyncio.sleep(_POLL_S)
     seen = Seen(shop.hits(), shop.has_struck())
+    # A strike is told of before it strikes: the process may still answer, and say that it is well.
+    if shop.is_to_die():
+        await until(shop.has_died, what="the process that was struck to end")
     shop.arm("")
     return seen
 

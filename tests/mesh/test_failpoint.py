@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import signal
 import sys
 import time
@@ -16,8 +17,8 @@ from mesh.auth import ServiceCredential
 from mesh.channel import Calls, open_channel
 from mesh.db import Database, open_database
 from mesh.errors import ConfigError, Failure, Kind
-from mesh.failpoint import Failpoints, Mode, around, from_environment
-from mesh.rows import insert_if_absent
+from mesh.failpoint import FailpointError, Failpoints, Mode, around, from_environment
+from mesh.rows import insert_if_absent, insert_rows
 from tests.mesh.conftest import make_table
 from tests.mesh.echo import SECRET, Echo, method, served
 
@@ -68,7 +69,21 @@ def test_a_file_arms_afresh_when_it_is_replaced_and_tells_what_was_hit(tmp_path:
         replacement.replace(file)
         assert struck(failpoints, "a", 3) == [2]
 
-    assert (tmp_path / "armed.log").read_text().split() == [*"aaa", "a", "a=error", "a", "a", "a=error", "a"]
+    # Nobody was struck: whoever hits is told, and does it.
+    assert (tmp_path / "armed.log").read_text().split() == [*"aaa", *"aa", *"aa"]
+
+
+@pytest.mark.parametrize("mode", [Mode.ERROR, Mode.DELAY, Mode.DUPLICATE, Mode.TIME_OUT])
+async def test_a_file_tells_of_a_strike_as_it_strikes(tmp_path: Path, mode: Mode) -> None:
+    file = tmp_path / "armed"
+    file.write_text(f"a={mode}" + ":0" * (mode is Mode.DELAY))
+    failpoints = from_environment({"SHOP_TEST_FAILPOINTS": f"@{file}"})
+
+    with contextlib.suppress(FailpointError):
+        await around(failpoints, "a", partial(asyncio.sleep, 0))
+    await around(failpoints, "a", partial(asyncio.sleep, 0))
+
+    assert (tmp_path / "armed.log").read_text().split() == [f"a={mode}", "a"]
 
 
 # --- transactions
@@ -92,13 +107,24 @@ class Rows:
         self.bodies = 0
 
     async def add(self, failpoints: str) -> int:
-        database = await open_database(self._url, failpoints=Failpoints(failpoints))
-        self._databases.append(database)
-        return await database.transact("add", self._body)
+        return await (await self._open(failpoints)).transact("add", self._body)
+
+    async def add_new(self, failpoints: str) -> int:
+        """As add, believing that the row is new."""
+        return await (await self._open(failpoints)).transact("add", self._body, believing=self._new)
 
     async def close(self) -> None:
         for database in self._databases:
             await database.close()
+
+    async def _open(self, failpoints: str) -> Database:
+        database = await open_database(self._url, failpoints=Failpoints(failpoints))
+        self._databases.append(database)
+        return database
+
+    async def _new(self, connection: AsyncConnection) -> int:
+        await insert_rows(connection, self._items, [{"id": "a", "amount": 1}])
+        return 1
 
     async def _body(self, connection: AsyncConnection) -> int:
         self.bodies += 1
@@ -126,6 +152,12 @@ async def test_a_transaction_whose_commit_is_not_answered_has_happened_and_is_ru
 
 async def test_a_doubled_transaction_commits_twice_and_its_last_answer_counts(rows: Rows) -> None:
     assert await rows.add("transact.add=duplicate") == 2
+
+
+async def test_what_believed_wrongly_did_not_happen_and_what_happens_instead_is_struck(rows: Rows) -> None:
+    await rows.add("")
+
+    assert await rows.add_new("transact.add=time_out") == 3
 
 
 async def test_a_delayed_transaction_commits_later(rows: Rows) -> None:
