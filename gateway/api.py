@@ -286,14 +286,14 @@ class Api:
             endpoint.transcoder.write,
             lambda error: self._translated(error, endpoint, head),
             last_event_id=head.last_event_id,
-            mistake=lambda: _mistake(message),
+            failure=lambda: self._failure(message, head),
         )
         try:
             await stream.first()
         except grpc.aio.AioRpcError as error:
             raise self._translated(error, endpoint, head) from error
         except asyncio.CancelledError as error:
-            raise _mistake(message) or _gone_or(error) from error
+            raise self._ended(error, message, head) from error
         return stream
 
     def _route(self, scope: Scope) -> tuple[Endpoint, list[str]]:
@@ -324,7 +324,7 @@ class Api:
         try:
             return await self._reply(endpoint, self._begin(scope, endpoint, message, head), head)
         except asyncio.CancelledError as error:
-            raise _mistake(message) or _gone_or(error) from error
+            raise self._ended(error, message, head) from error
 
     async def _reply(self, endpoint: Endpoint, rpc: Any, head: Head) -> Any:
         began = time.perf_counter()
@@ -347,8 +347,26 @@ class Api:
         rpc = _call(endpoint, message, head, timeout=timeout)
         on_disconnect = scope.get("extensions", {}).get(ON_DISCONNECT)
         if on_disconnect is not None:
-            on_disconnect(rpc.cancel)
+            on_disconnect(partial(_lose, head, rpc))
         return rpc
+
+    def _ended(self, error: asyncio.CancelledError, message: Any, head: Head) -> BaseException:
+        """What the end of a cancelled call means to its request."""
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            # It is we who are cancelled.
+            return error
+        return self._failure(message, head) or ClientGoneError()
+
+    def _failure(self, message: Any, head: Head) -> HttpError | None:
+        """Why a call was cancelled, if that was not because the client has gone."""
+        if isinstance(message, Inflow) and message.failure is not None:
+            return message.failure
+        if head.has_gone or (isinstance(message, Inflow) and message.client_gone):
+            return None
+        # By gRPC itself then, as when its channel is closed.
+        nothing = grpc.aio.Metadata()
+        return self._errors.translate(grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, nothing, nothing))
 
     def _translated(self, error: grpc.aio.AioRpcError, endpoint: Endpoint, head: Head) -> HttpError:
         self._note(error, head)
@@ -376,15 +394,10 @@ def _call(endpoint: Endpoint, message: Any, head: Head, *, timeout: float) -> An
     return endpoint.call(message, timeout=timeout, metadata=metadata)
 
 
-def _mistake(message: Any) -> HttpError | None:
-    """What is wrong with a request that flows, if that has ended its call."""
-    return message.failure if isinstance(message, Inflow) else None
-
-
-def _gone_or(error: asyncio.CancelledError) -> BaseException:
-    """What a cancelled call means: that the client has gone, unless it is we who are cancelled."""
-    task = asyncio.current_task()
-    return error if task is not None and task.cancelling() else ClientGoneError()
+def _lose(head: Head, rpc: Any) -> None:
+    """The client has gone: nobody waits for the call."""
+    head.has_gone = True
+    rpc.cancel()
 
 
 def _form_of(accept: str) -> str:

@@ -83,6 +83,8 @@ class Head:
     varies: str = ""
     authorization: str | None = None
     has_body: bool = False
+    # The client, before it was answered.
+    has_gone: bool = False
     # Of the answer, whatever it is.
     answer_headers: list[tuple[bytes, bytes]] = field(default_factory=list)
     metadata: tuple[tuple[str, str], ...] = ()

@@ -42,6 +42,7 @@ class Inflow:
     ) -> None:
         """`read` makes a message of a text and its number. Without an `expander`, the body comes as it is."""
         self.failure: HttpError | None = None
+        self.client_gone = False
         self._receive = receive
         self._splitter = splitter
         self._read = read
@@ -81,6 +82,7 @@ class Inflow:
         except TimeoutError as error:
             raise (too_slow("a message") if self._splitter.is_amid else too_slow("silence", SILENCE_S)) from error
         if event["type"] == "http.disconnect":
+            self.client_gone = True
             raise ClientGoneError
         self._more = bool(event.get("more_body"))
         piece: bytes = event.get("body", b"")

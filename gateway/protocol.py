@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import grpc
+import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from gateway.api import AT_ONCE, ON_DISCONNECT, UNHURRIED, Send, answer_of
@@ -24,6 +25,8 @@ from gateway.errors import HttpError
 _CLOSED: int = getattr(select, "POLLRDHUP", 0)
 # How often a connection that nothing is read from is looked at.
 _LOOK_S = 0.05
+# What tells of a message where it ends, and of a connection whether it goes on.
+_FRAMING = frozenset({b"connection", b"content-length", b"transfer-encoding"})
 # What no header may hold.
 _CONTROLS = bytes(code for code in range(128) if code < 0x20 or code == 0x7F)  # noqa: PLR2004 - ASCII
 
@@ -93,6 +96,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._gone: list[Callable[[], object]] = []
         self._unhurried = False
         self._look: asyncio.TimerHandle | None = None
+        self._knows_head = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the clock: a connection that asks nothing is not kept."""
@@ -112,7 +116,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Feed the parser and bound what it has not come to terms with."""
         self._progress = False
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        self._parse(data)
         self._quiet_bytes = 0 if self._progress else self._quiet_bytes + len(data)
         if self.transport.is_closing():
             self._stop_timer()
@@ -126,6 +131,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """A request starts."""
+        if self._knows_head:
+            return
         super().on_message_begin()
         extensions: Any = {
             ON_DISCONNECT: self._gone.append,
@@ -140,11 +147,15 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_url(self, url: bytes) -> None:
         """A piece of the request's target."""
+        if self._knows_head:
+            return
         self._count(len(url))
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header; a trailer counts, but must not pass for one."""
+        if self._knows_head:
+            return
         self._head_count += 1
         self._count(len(name) + len(value) + 4)
         if self._in_head:
@@ -152,6 +163,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The head is here; from now on the message's time runs."""
+        if self._knows_head:
+            return
         self._progress = True
         self._stop_timer()
         if self._answered():
@@ -167,6 +180,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The request is here as a whole."""
+        if self.parser.should_upgrade():
+            # So the parser says of every head that asks for another protocol: see _stay.
+            return
         self._in_message = False
         self._progress = True
         self._stop_timer()
@@ -175,6 +191,32 @@ class BoundedProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """Answer what the parser refused: our own refusal if there is one, else 400."""
         self._refuse(self._refusal or _malformed(msg.removesuffix(".").lower()))
+
+    def _parse(self, data: bytes) -> None:
+        while data:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                self._stay()
+                data = data[upgrade.args[0] :]
+            except httptools.HttpParserError:
+                self.send_400_response("Invalid HTTP request received.")
+                return
+            else:
+                return
+
+    def _stay(self) -> None:
+        """Go on in HTTP/1.1 behind a head that asks for another protocol, as RFC 9110 has it (section 7.8).
+
+        The parser takes all that follows for that protocol. Another parser is told of the head, but for what it asks.
+        """
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        framing = [b"%b: %b\r\n" % header for header in self.headers if header[0] in _FRAMING]
+        version = self.scope["http_version"].encode()
+        self._knows_head = True
+        self.parser.feed_data(b"POST / HTTP/%b\r\nhost: known\r\n%b\r\n" % (version, b"".join(framing)))
+        self._knows_head = False
 
     def _count(self, size: int) -> None:
         self._head_bytes += size

@@ -108,17 +108,17 @@ class AnswerStream:
         translate: Callable[[grpc.aio.AioRpcError], HttpError],
         *,
         last_event_id: str,
-        mistake: Callable[[], HttpError | None],
+        failure: Callable[[], HttpError | None],
     ) -> None:
         """Without a form, replies are bytes of one body, of the content type of the first.
 
-        `mistake` is what is wrong with the request, if that is why the call was cancelled.
+        `failure` is why the call was cancelled, None if because the client has gone.
         """
         self._rpc = rpc
         self._form = form
         self._write = write
         self._translate = translate
-        self._mistake = mistake
+        self._failure = failure
         self._number = _first_number(last_event_id)
         self._next: asyncio.Future[Any] = asyncio.ensure_future(rpc.read())
 
@@ -164,9 +164,8 @@ class AnswerStream:
                     return _OK
                 item = form.item(self._write(message)[1], _event_id(message, self._number))
             except asyncio.CancelledError:
-                mistake = self._mistake()
-                # Without one, it ended with its client.
-                return CLIENT_GONE if mistake is None else await self._fail(send, form, before, mistake)
+                failure = self._failure()
+                return CLIENT_GONE if failure is None else await self._fail(send, form, before, failure)
             except Exception as error:  # noqa: BLE001 - whatever it is, the status is sent already
                 return await self._fail(send, form, before, error)
             self._next = asyncio.ensure_future(self._rpc.read())

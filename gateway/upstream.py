@@ -9,15 +9,17 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterable, Callable, Mapping
 from typing import Any
 
 import grpc
+from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
 
 from gateway.breaker import Breaker
 from gateway.descriptors import Method, message_class
-from gateway.unary import UnaryMethod
+from gateway.outflow import pour
+from gateway.unary import Metadata, UnaryMethod
 from mesh.service_config import ServiceConfig
 
 Call = Callable[..., Any]
@@ -25,6 +27,7 @@ Call = Callable[..., Any]
 
 _HEALTH = "/grpc.health.v1.Health/Check"
 _HEALTH_S = 2.0
+_FOR_EVER_S = 1e9
 _OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.enable_retries", 1),
     # Pings that measure how much fits on the way cost more than they bring.
@@ -86,9 +89,17 @@ class Upstreams:
         many: Call = kinds[method.client_streaming, method.server_streaming](
             path, request_serializer=write, response_deserializer=read
         )
-        return lambda message, *, timeout, metadata: many(
-            message, timeout=_finite(min(timeout, ceiling)), metadata=metadata
-        )
+        if not method.client_streaming:
+            return lambda message, *, timeout, metadata: many(
+                message, timeout=_finite(min(timeout, ceiling)), metadata=metadata
+            )
+
+        def taking_many(messages: AsyncIterable[Message], *, timeout: float, metadata: Metadata) -> Any:
+            rpc = many(timeout=_finite(min(timeout, ceiling)), metadata=metadata)
+            pour(rpc, messages, write)
+            return rpc
+
+        return taking_many
 
     def most_s(self, method: Method) -> float:
         """How long a call of a method may take at most."""
@@ -126,7 +137,8 @@ def _with_budget(service_config: str) -> str:
 
 
 def _finite(timeout: float) -> float | None:
-    return None if math.isinf(timeout) else timeout
+    """A time-out that gRPC can count with: it takes the longest for none at all, and then for one that has passed."""
+    return timeout if timeout < _FOR_EVER_S else None
 
 
 def _health_call(channel: grpc.aio.Channel) -> Call:

@@ -177,6 +177,25 @@ async def test_an_upstream_that_fails_early_is_answered_at_once(client: httpx.As
         assert (await up.status(), await up.json()) == (200, {"collected": []})
 
 
+@pytest.mark.parametrize("path", ["/v1/collect", "/v1/talk"])
+async def test_a_call_that_ends_while_it_is_written_to_ends_as_it_does(client: httpx.AsyncClient, path: str) -> None:
+    lines = b'{"text": "a"}\n' * 50
+    headers = {"content-type": "application/x-ndjson", "accept": "application/x-ndjson"}
+
+    async def ends(body: bytes, within: str) -> set[str]:
+        """How calls of this end: their HTTP codes, and those of errors behind the first message."""
+        sent = {**headers, "grpc-timeout": within}
+        answers = [await client.post(path, content=body, headers=sent) for _ in range(40)]
+        return {one.text.partition('"code":')[2][:3] or str(one.status_code) for one in answers}
+
+    failing, hurried = await asyncio.gather(
+        ends(lines + b'{"text": "NOT_FOUND"}\n' + lines * 5, "5S"), ends(lines, "2m")
+    )
+
+    assert failing == {"404"}
+    assert hurried <= {"200", "504"}
+
+
 async def test_who_sends_on_behind_an_early_answer_is_let_go_after_a_while(
     probe_set: bytes, probe: ProbeServer
 ) -> None:

@@ -284,13 +284,40 @@ async def test_requests_in_a_row_are_answered_in_order(tight: httpx.AsyncClient)
         assert b'"two"' in (await connection.answer())[1]
 
 
-async def test_an_upgrade_is_not_taken_up(tight: httpx.AsyncClient) -> None:
+UPGRADE = b"connection: upgrade\r\nupgrade: h2c\r\n"
+
+
+async def test_an_upgrade_is_not_taken_up_and_what_follows_is_read_in_whatever_pieces_it_comes(
+    tight: httpx.AsyncClient,
+) -> None:
+    body = b"content-length: 14\r\n\r\n" + b'{"text": "up"}'
+    request = HEAD + UPGRADE + body + HEAD + b"connection: close\r\n" + body
+    for size in (1, 7, len(request)):
+        async with wire(tight) as connection:
+            for at in range(0, len(request), size):
+                await connection.send(request[at : at + size])
+            assert (await connection.all()).count(b'"up"') == 2
+
+
+async def test_many_upgrades_at_once_are_answered_like_anything_else(small: httpx.AsyncClient) -> None:
+    many = 1000
+    async with wire(small) as connection:
+        await connection.send((GET[:-2] + UPGRADE + b"\r\n") * many)
+        for _ in range(many):
+            assert (await connection.answer())[0] == 200
+
+
+@pytest.mark.parametrize("body", [b"content-length: x\r\n\r\n", b"transfer-encoding: chunked\r\n\r\nx\r\n"])
+async def test_what_follows_an_upgrade_is_refused_like_anything_else(tight: httpx.AsyncClient, body: bytes) -> None:
     async with wire(tight) as connection:
-        await connection.send(
-            HEAD + b"connection: upgrade, close\r\nupgrade: h2c\r\ncontent-length: 14\r\n\r\n" + b'{"text": "up"}'
-        )
-        got = await connection.all()
-    assert got.startswith((b"HTTP/1.1 200 ", b"HTTP/1.1 4"))
+        await connection.send(HEAD + UPGRADE + body)
+        assert (await connection.all()).startswith(b"HTTP/1.1 400 ")
+
+
+async def test_nobody_is_connected_through(tight: httpx.AsyncClient) -> None:
+    async with wire(tight) as connection:
+        await connection.send(b"CONNECT a.test:443 HTTP/1.1\r\nhost: a\r\n\r\n" + GET)
+        assert (await connection.all()).startswith(b"HTTP/1.1 4")
 
 
 async def test_a_taken_port_is_an_os_error() -> None:
