@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from gateway import settings
@@ -21,6 +22,7 @@ from mesh.run import run, stop_signal
 _USAGE_EXIT = 2
 _GRACE_S = 10.0
 _MOST_PORT = 65535
+_LISTEN = "127.0.0.1:8080"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,8 @@ async def _serve(arguments: Arguments) -> int:
     server = HttpServer(gateway.asgi(), host=arguments.host, port=arguments.port)
     try:
         port = await server.start()
-        logging.getLogger("gateway").info("serving", extra={"url": f"http://{arguments.host}:{port}"})
+        host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
+        logging.getLogger("gateway").info("serving", extra={"url": f"http://{host}:{port}"})
         await stop.wait()
     except OSError as error:
         raise ConfigError([f"--listen {arguments.host}:{arguments.port}: {error.strerror}"]) from error
@@ -60,27 +63,37 @@ async def _serve(arguments: Arguments) -> int:
     return 0
 
 
+class _Once(argparse.Action):
+    """An option that is given once at most: of two values one would be passed over."""
+
+    def __call__(self, _: object, namespace: argparse.Namespace, values: object, option: str | None = None) -> None:
+        if getattr(namespace, self.dest) != self.default:
+            raise ConfigError([f"{option} is given twice"])
+        setattr(namespace, self.dest, values)
+
+
 def _arguments(argv: Sequence[str] | None) -> Arguments:
     parser = argparse.ArgumentParser(prog="gateway", description="REST for gRPC services, from their HTTP rules.")
-    parser.add_argument("--descriptor-set", metavar="FILE", default="", help="FileDescriptorSet with imports")
-    parser.add_argument(
-        "--reflect", metavar="HOST:PORT", default="", help="ask this server for it, and serve all of it"
-    )
+    once = partial(parser.add_argument, action=_Once, default="")
+    once("--descriptor-set", metavar="FILE", help="FileDescriptorSet with imports")
+    once("--reflect", metavar="HOST:PORT", help="ask this server for it, and serve all of it")
     parser.add_argument("--upstream", metavar="pkg.Service=HOST:PORT", action="append", default=[])
-    parser.add_argument("--listen", metavar="HOST:PORT", default="127.0.0.1:8080")
-    parser.add_argument("--config", metavar="FILE", default="", help=f"JSON object of {', '.join(settings.KEYS)}")
-    parser.add_argument("--service-config", metavar="FILE", default="", help="gRPC service config for the channels")
+    once("--listen", metavar="HOST:PORT", help=f"{_LISTEN} unless told otherwise")
+    once("--config", metavar="FILE", help=f"JSON object of {', '.join(settings.KEYS)}")
+    once("--service-config", metavar="FILE", help="gRPC service config for the channels")
     parser.add_argument("--forward-header", metavar="NAME", action="append", default=[], help="pass on as metadata")
-    parser.add_argument("--title", default="", help="of the documentation")
+    once("--title", help="of the documentation")
     given, unknown = parser.parse_known_args(argv)
     problems = [f"unknown argument {argument!r}" for argument in unknown]
     values, wrong = settings.read(_read("--config", given.config, problems)) if given.config else ({}, [])
     problems += [f"--config {given.config}: {problem}" for problem in wrong]
     upstreams = {**values.pop("upstreams", {}), **dict(_upstream(text, problems) for text in given.upstream)}
-    host, port = _address(given.listen, problems)
+    host, port = _address(given.listen or _LISTEN, problems)
     descriptor_set = _read("--descriptor-set", given.descriptor_set, problems)
     service_config = _read("--service-config", given.service_config, problems).decode(errors="replace")
-    if bool(given.descriptor_set) == bool(given.reflect):
+    if given.descriptor_set and given.reflect:
+        problems.append("--descriptor-set and --reflect cannot both be used")
+    elif not (given.descriptor_set or given.reflect):
         problems.append("one of --descriptor-set and --reflect is needed")
     if not upstreams and not given.reflect:
         problems.append("--upstream is missing")

@@ -223,14 +223,13 @@ class Api:
                 return *endpoint.transcoder.write(reply, accept=head.accept), endpoint.transcoder.tag(reply)
 
             kept = await self._cache.ask(key, make)
-        age_s = self._cache.age_s(kept)
         if head.if_none_match or head.if_match or (head.accept_encoding and len(kept.data) >= coding.LEAST_BYTES):
             status, headers, data = _presented(scope["method"], head, kept.content_type, kept.data, kept.etag)
         else:
             status, headers, data = _OK, list(kept.headers), kept.data
-        left = b"public, max-age=%d" % max(0, endpoint.cache_s - age_s)
-        headers = self._for_caches(headers, endpoint.cache_control or left)
-        headers.append((b"age", b"%d" % age_s))
+        # Others subtract the age from it.
+        headers = self._for_caches(headers, endpoint.cache_control or b"public, max-age=%d" % endpoint.cache_s)
+        headers.append((b"age", b"%d" % self._cache.age_s(kept)))
         return status, headers, data
 
     async def _message(

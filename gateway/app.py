@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -11,26 +10,28 @@ from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from gateway import descriptors, routes
+from gateway import descriptors, routes, service_config
 from gateway.api import Api, Endpoint, Receive, Scope, Send
 from gateway.cache import ResponseCache
 from gateway.codec import Codec, JsonForm
+from gateway.coding import LEAST_BYTES
 from gateway.descriptors import ConfigError, Schema
 from gateway.errors import UpstreamErrors
 from gateway.head import MAX_METADATA_BYTES, OWN_HEADERS
 from gateway.limits import KINDS, Limits
 from gateway.metrics import Meter
 from gateway.openapi import OpenApi
-from gateway.pages import Pages
+from gateway.pages import PAGES, Pages
 from gateway.routes import ANY_METHOD, MethodNotAllowedError, Route, Router
 from gateway.tokens import Issuer, Tokens
 from gateway.transcode import Transcoder
 from gateway.upstream import Upstreams
-from mesh.service_config import ServiceConfig
 
 if TYPE_CHECKING:
     from gateway.shared_rates import SharedRates
@@ -111,7 +112,11 @@ class GatewayConfig:
         found = []
         if not self.upstreams:
             found.append("upstreams: name at least one service")
-        found += [f"upstreams: {name} has no address" for name, address in self.upstreams.items() if not address]
+        found += [
+            f"upstreams: {name} is at {address!r}, which is not of the form HOST:PORT"
+            for name, address in self.upstreams.items()
+            if ":" not in address
+        ]
         if not 0 < self.deadline_s <= _MOST_DEADLINE_S:
             found.append(f"deadline_s: must be more than 0 and at most {_MOST_DEADLINE_S:g}, not {self.deadline_s:g}")
         found += _wrong_issuer(self.jwt)
@@ -139,8 +144,6 @@ class GatewayConfig:
             for origin in self.cors_origins
             if origin != "*" and not _ORIGIN.fullmatch(origin)
         ]
-        if self.service_config is not None:
-            found += _wrong_service_config(self.service_config)
         return found
 
 
@@ -164,7 +167,8 @@ class Gateway:
         self._shared = _shared_rates(config.redis_url) if config.redis_url and config.rate_limits else None
         api = Api(
             router,
-            UpstreamErrors(schema.pool, codec.writer),
+            # In the one form that our own errors have.
+            UpstreamErrors(schema.pool, Codec(schema.pool).writer),
             forward_headers=config.forward_headers,
             max_body_bytes=config.max_body_bytes,
             max_metadata_bytes=config.max_metadata_bytes,
@@ -220,7 +224,8 @@ class _Shim(Starlette):
     """Starlette for the fixed pages and whatever the owner adds; all other paths go straight to the API."""
 
     def __init__(self, api: Api, pages: Pages, *, cors: _Around | None, trusted_proxies: tuple[str, ...]) -> None:
-        super().__init__(routes=pages.routes, exception_handlers=pages.exception_handlers)
+        compressing = Middleware(GZipMiddleware, minimum_size=LEAST_BYTES)
+        super().__init__(routes=pages.routes, exception_handlers=pages.exception_handlers, middleware=[compressing])
         # Uvicorn's types of ASGI are its own.
         trusting: Any = ProxyHeadersMiddleware
         self._api: ASGIApp = trusting(api, list(trusted_proxies)) if trusted_proxies else api
@@ -280,8 +285,19 @@ def _routes(schema: Schema, config: GatewayConfig) -> list[Route]:
     problems += [
         f"upstreams: {name} is not in the descriptor set" for name in config.upstreams if name not in schema.services
     ]
+    if config.service_config is not None:
+        methods = {name: frozenset(method.name for method in schema.services[name]) for name in known}
+        wrong = service_config.problems(config.service_config, methods)
+        problems += [f"service_config: {problem}" for problem in wrong]
     built, unlawful = routes.build(schema, known)
     problems += unlawful
+    problems += [
+        f"{route.method.file}: {route.method.full_name}: {route.rule.path} is a page of the gateway's own"
+        for route in built
+        if route.rule.path in PAGES
+    ]
+    if known and not built and not unlawful:
+        problems.append(f"no method of {', '.join(known)} has a rule (google.api.http)")
     problems += _not_to_be_kept(built, config.cache_s)
     problems += _not_one_answer(built, config.cache_control)
     if problems:
@@ -361,14 +377,3 @@ def _not_to_be_passed(names: tuple[str, ...]) -> list[str]:
         for name in names
         if not _HEADER.fullmatch(name) or name.lower().endswith("-bin") or name.lower().encode() in OWN_HEADERS
     ]
-
-
-def _wrong_service_config(text: str) -> list[str]:
-    try:
-        value: Any = json.loads(text)
-        if not isinstance(value, dict):
-            return ["service_config: is not a JSON object"]
-        ServiceConfig(text)
-    except (ValueError, TypeError, AttributeError, KeyError):
-        return ["service_config: is no service config of gRPC"]
-    return []

@@ -35,6 +35,9 @@ _DOCS_HEADERS = {
 }
 _JSON = "application/json"
 
+PAGES = frozenset({"/livez", "/readyz", "/metrics", "/openapi.json", "/docs", *(f"/docs/{name}" for name in _ASSETS)})
+"""Their paths; routes that are asked behind them cannot have the same."""
+
 NotReady = Callable[[], Awaitable[Mapping[str, str]]]
 
 

@@ -27,7 +27,7 @@ def reflect(address: str) -> tuple[bytes, list[str]]:
             for service in services:
                 _collect(database, database.FindFileContainingSymbol(service), files)
         except grpc.FutureTimeoutError:
-            raise ConfigError([f"--reflect {address}: nobody answers"]) from None
+            raise ConfigError([f"--reflect {address}: no gRPC server answers"]) from None
         except grpc.RpcError as error:
             raise ConfigError([f"--reflect {address}: {_told(error)}"]) from error
     return FileDescriptorSet(file=files.values()).SerializeToString(), services

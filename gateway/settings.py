@@ -63,7 +63,7 @@ def read(text: bytes) -> tuple[dict[str, Any], list[str]]:
     try:
         given = parse(text)
     except BadJsonError as error:
-        return {}, [f"not JSON: {error.field} {error}" if error.field else f"not JSON: {error}"]
+        return {}, [f"{error.field} {error}" if error.field else "is not JSON"]
     if not isinstance(given, dict):
         return {}, ["must be a JSON object"]
     problems = list(_problems(given))

@@ -29,7 +29,7 @@ async def test_an_answer_is_given_again(caching: httpx.AsyncClient, probe: Probe
     again = await caching.get("/v1/stored/kept?count=1")
     assert (first.json(), probe.calls) == (again.json(), before + 1)
     assert (again.headers["age"], again.headers["etag"]) == ("0", '"e1"')
-    assert again.headers["cache-control"] in ("public, max-age=59", "public, max-age=60")
+    assert again.headers["cache-control"] == "public, max-age=60"
     assert again.headers["vary"] == "accept, accept-encoding, accept-language, authorization, origin, x-shop"
     known = await caching.get("/v1/stored/kept?count=1", headers={"if-none-match": '"e1"'})
     assert (known.status_code, probe.calls) == (304, before + 1)

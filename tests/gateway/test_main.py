@@ -157,7 +157,7 @@ async def test_a_server_that_cannot_be_asked_is_named() -> None:
     address = f"127.0.0.1:{free_port()}"
     code, errors = await run("--reflect", address)
     assert code == 2
-    assert errors == f"gateway: --reflect {address}: nobody answers\n"
+    assert errors == f"gateway: --reflect {address}: no gRPC server answers\n"
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,26 @@ async def test_a_server_that_cannot_be_asked_is_named() -> None:
         ({"forward_headers": ["Content-Length"]}, "forward_headers: 'Content-Length' cannot be passed on"),
         ({"forward_headers": ["X Y"]}, "forward_headers: 'X Y' cannot be passed on"),
         ({"cors_origins": ["nonsense"]}, "cors_origins: 'nonsense' is no origin such as https://www.example"),
-        ({"service_config": {"methodConfig": "x"}}, "service_config: is no service config of gRPC"),
+        ({"service_config": {"methodConfig": "x"}}, "service_config: methodConfig is not an array"),
+        (
+            {"service_config": {"methodConfig": [{"name": [{}], "retryPolicy": {"maxAttempts": 1}}]}},
+            "service_config: methodConfig[0].retryPolicy.maxAttempts must be at least 2",
+        ),
+        (
+            {"service_config": {"methodConfig": [{"name": [{}], "timeout": "1"}]}},
+            "service_config: methodConfig[0].timeout Not a duration",
+        ),
+        ({"service_config": {"method_config": []}}, "service_config: method_config is no key; there are health"),
+        (
+            {"service_config": {"methodConfig": [{"name": [{}], "time_out": "1s"}]}},
+            "service_config: methodConfig[0].time_out is no key; there are maxRequest",
+        ),
+        ({"service_config": {"methodConfig": [{"timeout": "1s"}]}}, "service_config: methodConfig[0].name is missing"),
+        (
+            {"service_config": {"methodConfig": [{"name": [{"service": SERVICE, "method": "Nope"}]}]}},
+            f"service_config: methodConfig[0].name[0] is 'Nope', which {SERVICE} has not",
+        ),
+        ({"upstreams": {"a.B": "nonsense"}}, "upstreams: a.B is at 'nonsense', which is not of the form HOST:PORT"),
         ({"jwt": {"issuer": "nobody", "audience": "a"}}, "jwt: issuer must be a URL, not 'nobody'"),
     ],
 )
