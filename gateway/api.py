@@ -11,18 +11,19 @@ import logging
 import math
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import grpc
+from google.protobuf.message import Message
 
 from gateway import coding, conditions
 from gateway.body import read_body
 from gateway.breaker import Breaker
 from gateway.cache import ResponseCache
-from gateway.errors import JSON, HttpError, UpstreamErrors, Violation, internal, invalid
+from gateway.errors import JSON, HttpError, UpstreamErrors, Violation, internal, invalid, stopping
 from gateway.head import MAX_METADATA_BYTES, PASSED_HEADERS, TRACING, Head, new_head, read_head, timeout_s
 from gateway.inflow import ClientGoneError, Inflow
 from gateway.limits import Limits
@@ -144,20 +145,22 @@ class Api:
             head.trace = head.span.trace
         try:
             answer = await self._answer(scope, receive, head)
-            if isinstance(answer, AnswerStream):
-                _done(scope, head, await answer.send(send, head.request_id, head.answer_headers), started)
-                return
-            status, headers, body = answer
         except ClientGoneError:
             _done(scope, head, CLIENT_GONE, started)
             return
         except AskedForOptions as asked:
-            status, headers, body = _OK, [(b"allow", ", ".join(asked.allow).encode())], b""
+            answer = _OK, [(b"allow", ", ".join(asked.allow).encode())], b""
         except HttpError as error:
-            status, headers, body = answer_of(error)
+            answer = answer_of(error)
+        except asyncio.CancelledError:
+            answer = answer_of(stopping())
         except Exception:
             logger.exception("request failed", extra=head.ids)
-            status, headers, body = answer_of(internal())
+            answer = answer_of(internal())
+        if isinstance(answer, AnswerStream):
+            _done(scope, head, await answer.send(send, head.request_id, head.answer_headers), started)
+            return
+        status, headers, body = answer
         if status != _NOT_MODIFIED:
             headers.append((b"content-length", b"%d" % len(body)))
         headers.append((b"x-request-id", head.request_id.encode()))
@@ -251,7 +254,7 @@ class Api:
         message = transcoder.read(request)
         if flows:
             return await self._inflow(scope, receive, endpoint, request, head)
-        return iter([message]) if endpoint.takes_many else message
+        return _only(message) if endpoint.takes_many else message
 
     async def _inflow(
         self, scope: Scope, receive: Receive, endpoint: Endpoint, request: HttpRequest, head: Head
@@ -391,6 +394,11 @@ def _call(endpoint: Endpoint, message: Any, head: Head, *, timeout: float) -> An
         return head.span.call(endpoint.rpc, partial(endpoint.call, message, timeout=timeout), head.metadata)
     metadata = head.metadata if head.trace is None else (*head.metadata, *head.trace.metadata)
     return endpoint.call(message, timeout=timeout, metadata=metadata)
+
+
+async def _only(message: Message) -> AsyncIterator[Message]:
+    """The one message of a method that takes many, where the request has no body to hold more."""
+    yield message
 
 
 def _lose(head: Head, rpc: Any) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from functools import partial
 from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -234,6 +235,8 @@ class _Shim(Starlette):
         self._pages: set[str | None] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope.get("root_path"):
+            scope = _beneath(scope)
         # Only a page of another origin needs the word of this one.
         if (
             self._cors is not None
@@ -256,6 +259,18 @@ class _Shim(Starlette):
             self._counted = len(self.router.routes)
             self._pages = {getattr(route, "path", None) for route in self.router.routes}
         return path in self._pages
+
+
+def _beneath(scope: Scope) -> Scope:
+    """The scope of an app that is mounted under a path, as if it were not."""
+    root: str = scope["root_path"].rstrip("/")
+    path: str = scope["path"]
+    if not path.startswith(root):
+        return scope
+    raw: bytes = scope.get("raw_path") or quote(path).encode()
+    # As many segments, however they are written.
+    raw = b"/" + raw.split(b"/", root.count("/") + 1)[-1]
+    return {**scope, "path": path[len(root) :] or "/", "raw_path": raw, "root_path": ""}
 
 
 def _cors(origins: tuple[str, ...], built: list[Route]) -> _Around:

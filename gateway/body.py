@@ -17,6 +17,9 @@ DRAIN_S = 2.0
 """How much more of a body that is too large we take in, and for how long, so that the client reads our answer: to
 close a connection on which data is still arriving would reset it."""
 
+CLOSE = (b"connection", b"close")
+"""What an answer says that ends its connection."""
+
 IS_WHOLE = "gateway.is_whole"
 """ASGI extension of our server: a callable that tells whether all of the request has arrived."""
 
@@ -105,7 +108,7 @@ def _too_large(max_bytes: int) -> HttpError:
         "BODY_TOO_LARGE",
         f"a body may have at most {max_bytes} bytes",
         http_code=413,
-        headers=[(b"connection", b"close")],
+        headers=[CLOSE],
     )
 
 
@@ -116,5 +119,5 @@ def too_slow(what: str = "a body", most_s: float = BODY_S) -> HttpError:
         "BODY_TOO_SLOW",
         f"{what} may take at most {most_s:g} s",
         http_code=408,
-        headers=[(b"connection", b"close")],
+        headers=[CLOSE],
     )

@@ -125,6 +125,11 @@ def unavailable(message: str, reason: str, metadata: Mapping[str, str] | None = 
     return HttpError(grpc.StatusCode.UNAVAILABLE, reason, message, details=[retry_info()], metadata=metadata)
 
 
+def stopping() -> HttpError:
+    """The answer to whoever is still being served when the server's time to stop is over."""
+    return unavailable("the gateway is being stopped, try again", "STOPPING")
+
+
 def internal() -> HttpError:
     """The answer to what nobody foresaw. Says nothing about it."""
     return HttpError(grpc.StatusCode.INTERNAL, "INTERNAL", _MASKED[grpc.StatusCode.INTERNAL])

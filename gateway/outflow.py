@@ -9,12 +9,18 @@ not part of its public face (grpcio's version is pinned, and tests/gateway/test_
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterable, Callable
 from typing import Any
 
 import grpc
 from google.protobuf.message import Message
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
+
+from gateway.errors import HttpError
+from gateway.inflow import ClientGoneError
+
+_log = logging.getLogger("gateway")
 
 
 def pour(rpc: Any, messages: AsyncIterable[Message], write: Callable[[Message], bytes]) -> None:
@@ -32,5 +38,9 @@ async def _pour(rpc: Any, messages: AsyncIterable[Message], write: Callable[[Mes
         await inner.send_receive_close()
     except (grpc.aio.AioRpcError, cygrpc.InternalError):
         return
-    except Exception:  # noqa: BLE001 - whoever waits for the call asks the messages what it was
+    except (HttpError, ClientGoneError):
+        # Whoever waits for the call asks the messages which.
+        rpc.cancel()
+    except Exception:  # noqa: BLE001 - whoever waits for the call learns that it is over
+        _log.exception("request stream failed")
         rpc.cancel()

@@ -8,7 +8,6 @@ extension) have a size. What is refused gets an answer where one can still be se
 from __future__ import annotations
 
 import asyncio
-import select
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
@@ -18,13 +17,14 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from gateway.api import AT_ONCE, ON_DISCONNECT, UNHURRIED, Send, answer_of
-from gateway.body import IS_WHOLE
+from gateway.body import CLOSE, IS_WHOLE
 from gateway.errors import HttpError
+from gateway.transport import JoinedTransport, WatchfulFlow
 
-# Where the system does not tell that a peer sends no more, only what is told anyway: that all is broken off.
-_CLOSED: int = getattr(select, "POLLRDHUP", 0)
-# How often a connection that nothing is read from is looked at.
-_LOOK_S = 0.05
+# How much is parsed at once, and how many requests may wait behind the one that is being answered before the rest of
+# what has come has to wait unparsed: a request takes some kilobytes, and can be written in twenty bytes.
+_PIECE_BYTES = 8 << 10
+_MOST_WAITING = 16
 # What tells of a message where it ends, and of a connection whether it goes on.
 _FRAMING = frozenset({b"connection", b"content-length", b"transfer-encoding"})
 # What no header may hold.
@@ -46,38 +46,6 @@ class _RefusedError(Exception):
     """Stops the parser; what to answer stands in the protocol."""
 
 
-class _Joined:
-    """A transport that writes what it is given at `flush`, or at the end of the loop's turn, by one call of the system.
-
-    uvloop would write at once: an answer's head and body would be two packets, and wake the client twice.
-    """
-
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport = transport
-        self._loop = loop
-        self._waiting: list[bytes] = []
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-    def write(self, data: bytes) -> None:
-        """Write soon."""
-        if not self._waiting:
-            self._loop.call_soon(self.flush)
-        self._waiting.append(data)
-
-    def flush(self) -> None:
-        """Write what waits, unless nobody is there any more."""
-        if self._waiting and not self._transport.is_closing():
-            self._transport.write(b"".join(self._waiting))
-        self._waiting.clear()
-
-    def close(self) -> None:
-        """Close behind what waits."""
-        self.flush()
-        self._transport.close()
-
-
 class BoundedProtocol(HttpToolsProtocol):
     """One connection. Made per connection by uvicorn, through `bounded`."""
 
@@ -94,20 +62,33 @@ class BoundedProtocol(HttpToolsProtocol):
         self._quiet_bytes = 0
         self._progress = False
         self._gone: list[Callable[[], object]] = []
-        self._unhurried = False
-        self._look: asyncio.TimerHandle | None = None
+        self._lost = False
         self._knows_head = False
+        # What has come and is not parsed yet.
+        self._unparsed = b""
+        # The request that is being answered, and whether it bounds the time of its body by itself.
+        self._running: RequestResponseCycle | None = None
+        self._unhurried = False
+        # What is to be said behind all that is still being answered, before the connection is closed.
+        self._parting: HttpError | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the clock: a connection that asks nothing is not kept."""
-        self._joined = _Joined(transport, self.loop)
+        self._joined = JoinedTransport(transport, self.loop)
         super().connection_made(cast("asyncio.Transport", self._joined))
+        self.flow = WatchfulFlow(transport, self.loop, may_read=self._may_read)
         self._start_timer(self.limits.head_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell whoever works for this client that it has gone."""
         self._stop_timer()
-        self._stop_looking()
+        self._lost = True
+        for cycle in (self._running, *(cycle for cycle, _ in self.pipeline)):
+            if cycle is not None and not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()
+        self.pipeline.clear()
+        self._unparsed = b""
         super().connection_lost(exc)
         gone, self._gone = self._gone, []
         for callback in gone:
@@ -115,19 +96,23 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser and bound what it has not come to terms with."""
-        self._progress = False
         self._unset_keepalive_if_required()
-        self._parse(data)
-        self._quiet_bytes = 0 if self._progress else self._quiet_bytes + len(data)
-        if self.transport.is_closing():
-            self._stop_timer()
-            return
-        if self._quiet_bytes > self.limits.head_bytes:
-            self._refuse(_head_too_large(self.limits))
-        elif self._timer is None and (self._in_message or self._answered()) and not self._takes_its_time():
-            # Stray bytes between two requests do not hold a connection open either.
-            in_body = self._in_message and not self._in_head
-            self._start_timer(self.limits.message_s if in_body else self.limits.head_s)
+        self._unparsed += data
+        self._parse_on()
+
+    def on_response_complete(self) -> None:
+        """A request is answered; the next has its turn."""
+        self._gone.clear()
+        self._unhurried = False
+        super().on_response_complete()
+        if self._unparsed and not self.transport.is_closing():
+            self._unset_keepalive_if_required()
+            self._parse_on()
+        elif self._in_message:
+            self._mind_the_clock()
+        if self._parting is not None and self._answered():
+            self._unset_keepalive_if_required()
+            self._close_with(self._parting)
 
     def on_message_begin(self) -> None:
         """A request starts."""
@@ -135,13 +120,12 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         super().on_message_begin()
         extensions: Any = {
-            ON_DISCONNECT: self._gone.append,
+            ON_DISCONNECT: self._when_gone,
             UNHURRIED: self._let_flow,
             IS_WHOLE: self._is_whole,
             AT_ONCE: self._send_at_once,
         }
         self.scope["extensions"] = extensions
-        self._unhurried = False
         self._in_head = self._in_message = True
         self._head_bytes = self._head_count = 0
 
@@ -167,8 +151,7 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self._progress = True
         self._stop_timer()
-        if self._answered():
-            self._gone.clear()
+        self._check_head()
         super().on_headers_complete()
         # Only now: a target that is no URL is refused above, and then the head has not ended well.
         self._in_head = False
@@ -187,23 +170,64 @@ class BoundedProtocol(HttpToolsProtocol):
         self._progress = True
         self._stop_timer()
         super().on_message_complete()
+        # What comes now is another request, or the end.
+        self.flow.resume_reading()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what the parser refused: our own refusal if there is one, else 400."""
         self._refuse(self._refusal or _malformed(msg.removesuffix(".").lower()))
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _parse_on(self) -> None:
+        """Parse what has come, until enough requests wait; then the rest waits, and nothing more is read."""
+        while self._unparsed and len(self.pipeline) < _MOST_WAITING and self._parting is None:
+            data, self._unparsed = self._unparsed[:_PIECE_BYTES], self._unparsed[_PIECE_BYTES:]
+            self._progress = False
+            self._parse(data)
+            self._quiet_bytes = 0 if self._progress else self._quiet_bytes + len(data)
+            if self.transport.is_closing():
+                self._unparsed = b""
+                self._stop_timer()
+                return
+            if self._quiet_bytes > self.limits.head_bytes:
+                self._refuse(_head_too_large(self.limits))
+                return
+        if self._unparsed:
+            self.flow.pause_reading()
+        self._mind_the_clock()
+
     def _parse(self, data: bytes) -> None:
-        while data:
-            try:
-                self.parser.feed_data(data)
-            except httptools.HttpParserUpgrade as upgrade:
-                self._stay()
-                data = data[upgrade.args[0] :]
-            except httptools.HttpParserError:
-                self.send_400_response("Invalid HTTP request received.")
-                return
-            else:
-                return
+        try:
+            while data:
+                try:
+                    self.parser.feed_data(data)
+                except httptools.HttpParserUpgrade as upgrade:
+                    self._stay()
+                    data = data[upgrade.args[0] :]
+                else:
+                    return
+        except httptools.HttpParserError:
+            self._knows_head = False
+            self.send_400_response("Invalid HTTP request received.")
+
+    def _check_head(self) -> None:
+        """What HTTP wants refused and the parser takes. Raises _RefusedError."""
+        names = [name for name, _ in self.headers]
+        if self.parser.get_http_version() == "1.0":
+            # Whoever speaks it does not wait for that.
+            self.expect_100_continue = False
+        elif names.count(b"host") != 1:
+            self._refusal = _malformed("a request names its host once")
+        if b"transfer-encoding" in names:
+            given = b",".join(value for name, value in self.headers if name == b"transfer-encoding")
+            *others, last = [coding.strip().lower() for coding in given.split(b",")]
+            if others and last == b"chunked":
+                self._refusal = _unknown_coding()
+        if self._refusal is not None:
+            raise _RefusedError
 
     def _stay(self) -> None:
         """Go on in HTTP/1.1 behind a head that asks for another protocol, as RFC 9110 has it (section 7.8).
@@ -225,15 +249,28 @@ class BoundedProtocol(HttpToolsProtocol):
             raise _RefusedError
 
     def _refuse(self, error: HttpError) -> None:
-        """Answer if no other answer is under way, and close."""
+        """Answer, behind what is still being answered, and close."""
         self._stop_timer()
-        cycle = self.cycle
-        in_body = self._in_message and not self._in_head
-        if not self.pipeline and (not cycle.response_started if in_body else self._answered()):
+        self._unparsed = b""
+        if self._in_message and not self._in_head:
+            if not self.pipeline:
+                # It is this one that is being answered.
+                cycle = self.cycle
+                cycle.disconnected = True
+                cycle.message_event.set()
+                self._close_with(None if cycle.response_started else error)
+                return
+            self.pipeline.popleft()
+        if self._answered():
+            self._close_with(error)
+        else:
+            self._parting = error
+            self.flow.pause_reading()
+
+    def _close_with(self, error: HttpError | None) -> None:
+        self._stop_timer()
+        if error is not None and not self.transport.is_closing():
             self.transport.write(_response(error))
-        if in_body:
-            cycle.disconnected = True
-            cycle.message_event.set()
         self.transport.close()
 
     def _send_at_once(self, send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> bool:
@@ -244,9 +281,13 @@ class BoundedProtocol(HttpToolsProtocol):
         cycle = getattr(send, "__self__", None)
         if not isinstance(cycle, RequestResponseCycle) or self.flow.write_paused or cycle.disconnected:
             return False
+        if cycle.response_started:
+            return False
         lines = [STATUS_LINE[status], *[b"%b: %b\r\n" % header for header in (*cycle.default_headers, *headers)]]
-        if not cycle.keep_alive:
-            lines.append(b"connection: close\r\n")
+        if CLOSE in headers:
+            cycle.keep_alive = False
+        elif not cycle.keep_alive:
+            lines.append(b"%b: %b\r\n" % CLOSE)
         head = b"".join(lines)
         if len(head) - len(head.translate(None, _CONTROLS)) != 2 * len(lines):
             raise ValueError("a header with a control character")
@@ -266,32 +307,37 @@ class BoundedProtocol(HttpToolsProtocol):
         return not self._in_message
 
     def _let_flow(self) -> None:
-        """Whoever reads this request's body bounds the time it takes, until it is answered."""
+        """Whoever reads the body of the request that is being answered bounds the time it takes."""
         self._unhurried = True
         self._stop_timer()
-        self._look_for_peer()
 
-    def _takes_its_time(self) -> bool:
-        return self._unhurried and not self._answered()
-
-    def _look_for_peer(self) -> None:
-        """Find out whether the client has gone, which a connection that is not read from does not tell by itself."""
-        self._stop_looking()
-        if not self._takes_its_time() or self.transport.is_closing():
-            return
-        if self.flow.read_paused and _has_gone(self.transport):
-            self.transport.abort()
+    def _when_gone(self, callback: Callable[[], object]) -> None:
+        """Have a callback called when the client goes before it is answered, or has gone."""
+        if self._lost:
+            callback()
         else:
-            self._look = self.loop.call_later(_LOOK_S, self._look_for_peer)
+            self._gone.append(callback)
 
-    def _stop_looking(self) -> None:
-        if self._look is not None:
-            self._look.cancel()
-            self._look = None
+    def _may_read(self) -> bool:
+        """Whether there is room for more: what waits is answered first."""
+        return not (self.pipeline or self._unparsed or self._parting)
 
     def _answered(self) -> bool:
         """Whether nobody waits for an answer on this connection."""
-        return self.cycle is None or self.cycle.response_complete
+        return not self.pipeline and (self._running is None or self._running.response_complete)
+
+    def _mind_the_clock(self) -> None:
+        """Give what is awaited of the peer its time; there is none while it is us who do not read."""
+        if self._in_message and not self._in_head:
+            if not self.pipeline and not self._unhurried:
+                self._start_timer_once(self.limits.message_s)
+        elif self._answered():
+            # Stray bytes between two requests do not hold a connection open either.
+            self._start_timer_once(self.limits.head_s)
+
+    def _start_timer_once(self, seconds: float) -> None:
+        if self._timer is None:
+            self._start_timer(seconds)
 
     def _start_timer(self, seconds: float) -> None:
         self._stop_timer()
@@ -315,17 +361,16 @@ def bounded(limits: Limits) -> type[BoundedProtocol]:
     return type("BoundedProtocol", (BoundedProtocol,), {"limits": limits})
 
 
-def _has_gone(transport: asyncio.Transport) -> bool:
-    """Whether the peer has closed, whatever still lies unread before that."""
-    poll = select.poll()
-    poll.register(transport.get_extra_info("socket").fileno(), _CLOSED)
-    return bool(poll.poll(0))
-
-
 def _response(error: HttpError) -> bytes:
     code, headers, body = answer_of(error)
     lines = [b"%s: %s\r\n" % header for header in headers]
     return b"".join([STATUS_LINE[code], *lines, b"content-length: %d\r\nconnection: close\r\n\r\n" % len(body), body])
+
+
+def _unknown_coding() -> HttpError:
+    return HttpError(
+        grpc.StatusCode.UNIMPLEMENTED, "UNKNOWN_TRANSFER_CODING", "the one transfer coding that is taken is chunked"
+    )
 
 
 def _malformed(message: str) -> HttpError:

@@ -15,6 +15,7 @@ from gateway.protocol import Limits, bounded
 __all__ = ["HttpServer", "Limits"]
 
 _BACKLOG = 2048
+_LAST_WORDS_S = 0.5
 
 
 class HttpServer:
@@ -59,6 +60,9 @@ class HttpServer:
         self._config.timeout_graceful_shutdown = grace_s  # type: ignore[assignment]  # wait_for takes floats
         self._server.should_exit = True
         await self._task
+        # Whoever is cancelled has something to say yet.
+        if tasks := set(self._server.server_state.tasks):
+            await asyncio.wait(tasks, timeout=_LAST_WORDS_S)
         for connection in list(self._server.server_state.connections):
             connection.transport.abort()
 

@@ -16,7 +16,7 @@ from typing import Any
 import grpc
 
 from gateway.accept import weighed
-from gateway.errors import JSON, HttpError, internal
+from gateway.errors import JSON, HttpError, internal, stopping
 from gateway.metrics import CLIENT_GONE
 
 NDJSON = b"application/x-ndjson"
@@ -147,13 +147,19 @@ class AnswerStream:
             await send({"type": "http.response.start", "status": _OK, "headers": headers})
             await _send(send, form.opening)
             return await self._send_all(send, form)
+        except asyncio.CancelledError:
+            # Amid a message, which the client does not take.
+            return stopping().code
         finally:
             self._end()
 
     async def _send_all(self, send: Send, form: Form) -> int:
         before = b""
         while True:
-            await asyncio.wait({self._next}, timeout=HEARTBEAT_S if form.heartbeat else None)
+            try:
+                await asyncio.wait({self._next}, timeout=HEARTBEAT_S if form.heartbeat else None)
+            except asyncio.CancelledError:
+                return await self._fail(send, form, before, stopping())
             if not self._next.done():
                 await _send(send, form.heartbeat)
                 continue

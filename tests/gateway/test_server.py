@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import gc
+import json
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -10,9 +12,11 @@ from dataclasses import replace
 import httpx
 import pytest
 import pytest_asyncio
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from gateway.app import Gateway, GatewayConfig
 from gateway.server import HttpServer, Limits
+from gateway.unary import UnaryRpc
 from tests.gateway.probe import SERVICE, ProbeServer, reason_of, serving, shim
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -66,6 +70,10 @@ class Wire:
             return await asyncio.wait_for(self._reader.read(), 5)
         except ConnectionError:
             return b""
+
+    async def some(self) -> bytes:
+        """What comes next."""
+        return await asyncio.wait_for(self._reader.read(1 << 16), 5)
 
     async def answer(self) -> tuple[int, bytes]:
         """Status and body of one answer."""
@@ -307,7 +315,14 @@ async def test_many_upgrades_at_once_are_answered_like_anything_else(small: http
             assert (await connection.answer())[0] == 200
 
 
-@pytest.mark.parametrize("body", [b"content-length: x\r\n\r\n", b"transfer-encoding: chunked\r\n\r\nx\r\n"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"content-length: x\r\n\r\n",
+        b"transfer-encoding: gzip\r\n\r\n{}",
+        b"transfer-encoding: chunked\r\n\r\nx\r\n",
+    ],
+)
 async def test_what_follows_an_upgrade_is_refused_like_anything_else(tight: httpx.AsyncClient, body: bytes) -> None:
     async with wire(tight) as connection:
         await connection.send(HEAD + UPGRADE + body)
@@ -318,6 +333,115 @@ async def test_nobody_is_connected_through(tight: httpx.AsyncClient) -> None:
     async with wire(tight) as connection:
         await connection.send(b"CONNECT a.test:443 HTTP/1.1\r\nhost: a\r\n\r\n" + GET)
         assert (await connection.all()).startswith(b"HTTP/1.1 4")
+
+
+# --- requests behind requests
+
+WATCH = b"GET /v1/watch?count=1&hangs=true HTTP/1.1\r\nhost: a\r\naccept: application/x-ndjson\r\n\r\n"
+
+
+async def test_of_a_flood_of_requests_few_wait_here(small: httpx.AsyncClient) -> None:
+    async with wire(small) as connection:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(2):
+                await connection.send_until_closed(GET * 10_000, 20)
+        gc.collect()
+        assert 0 < sum(isinstance(one, RequestResponseCycle) for one in gc.get_objects()) < 1000
+
+
+async def test_who_always_has_a_request_under_way_leaves_nothing_behind(small: httpx.AsyncClient) -> None:
+    async with wire(small) as connection:
+        await connection.send(GET)
+        for _ in range(300):
+            await connection.send(GET)
+            assert (await connection.answer())[0] == 200
+        gc.collect()
+        assert sum(isinstance(one, UnaryRpc) for one in gc.get_objects()) < 30
+
+
+@pytest.mark.parametrize("first", [WATCH, WATCH.replace(b"count=1", b"count=0"), b"GET /v1/hang" + GET[12:]])
+async def test_a_client_that_goes_is_noticed_although_it_has_asked_for_more(
+    small: httpx.AsyncClient, probe: ProbeServer, first: bytes
+) -> None:
+    probe.hanging.clear()
+    probe.cancelled.clear()
+    async with wire(small) as connection:
+        await connection.send(first)
+        await asyncio.wait_for(probe.hanging.wait(), 5)
+        await connection.send(GET)
+    await asyncio.wait_for(probe.cancelled.wait(), 1)
+
+
+@pytest.mark.parametrize("size", [70_000, 500_000])
+async def test_a_client_that_goes_is_noticed_although_its_body_was_large(
+    probe_set: bytes, probe: ProbeServer, size: int
+) -> None:
+    probe.hanging.clear()
+    probe.cancelled.clear()
+    async with shim(probe_set, probe.address) as client, wire(client) as connection:
+        body = b'{"text": "%s"}' % (b"x" * size)
+        await connection.send(b"POST /v1/hang HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n" % len(body))
+        await connection.send(body[:10])
+        await connection.send(body[10:])
+        await asyncio.wait_for(probe.hanging.wait(), 5)
+    await asyncio.wait_for(probe.cancelled.wait(), 1)
+
+
+async def test_a_request_is_answered_although_nonsense_follows(tight: httpx.AsyncClient) -> None:
+    async with wire(tight) as connection:
+        await connection.send(GET.replace(b"echo", b"echo?text=one") + b"\0nonsense\r\n\r\n")
+        assert b'"one"' in (await connection.answer())[1]
+        assert (await connection.all()).startswith(b"HTTP/1.1 400 ")
+
+
+async def test_what_follows_a_stream_has_all_its_time(tight: httpx.AsyncClient, probe: ProbeServer) -> None:
+    probe.hanging.clear()
+    async with wire(tight) as connection:
+        await connection.send(WATCH)
+        await asyncio.wait_for(probe.hanging.wait(), 5)
+        await connection.send(GET[:10])
+        # Longer than a head may take, once it is its turn.
+        await asyncio.sleep(2 * TIGHT.head_s)
+        probe.release.set()
+        await connection.send(GET[10:])
+        got = b""
+        while got.count(b"HTTP/1.1 200 ") < 2:
+            got += (more := await connection.some())
+            assert more
+    probe.release.clear()
+    assert got.index(b"\r\n0\r\n\r\n") < got.rindex(b"HTTP/1.1 200 ")
+
+
+async def test_who_is_told_that_the_connection_closes_has_it_closed(tight: httpx.AsyncClient) -> None:
+    async with wire(tight) as connection:
+        await connection.send(HEAD + b"connection: close\r\ncontent-length: 1001\r\n\r\n" + b" " * 1001 + GET)
+        got = await connection.all()
+    assert got.startswith(b"HTTP/1.1 413 ")
+    assert (got.count(b"HTTP/1.1"), got.count(b"connection: close")) == (1, 1)
+
+
+# --- what HTTP wants of a head
+
+
+@pytest.mark.parametrize("hosts", [b"", b"host: a\r\nhost: a\r\n"])
+async def test_a_request_names_its_host_once(tight: httpx.AsyncClient, hosts: bytes) -> None:
+    async with wire(tight) as connection:
+        await connection.send(b"GET /v1/echo HTTP/1.1\r\n" + hosts + b"\r\n")
+        assert (await connection.all()).startswith(b"HTTP/1.1 400 ")
+
+
+async def test_http_1_0_has_no_hosts_and_does_not_wait_to_be_told_to_go_on(tight: httpx.AsyncClient) -> None:
+    async with wire(tight) as connection:
+        head = HEAD.replace(b"HTTP/1.1\r\nhost: a", b"HTTP/1.0") + b"expect: 100-continue\r\ncontent-length: 2\r\n\r\n"
+        await connection.send(head)
+        await connection.send(b"{}")
+        assert (await connection.all()).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_a_transfer_coding_that_is_not_known_is_501(tight: httpx.AsyncClient) -> None:
+    async with wire(tight) as connection:
+        await connection.send(HEAD + b"transfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n")
+        assert (await connection.all()).startswith(b"HTTP/1.1 501 ")
 
 
 async def test_a_taken_port_is_an_os_error() -> None:
@@ -345,8 +469,19 @@ async def test_stopping_cancels_what_outlasts_its_grace(probe_set: bytes) -> Non
         await asyncio.wait_for(probe.hanging.wait(), 5)
         await asyncio.wait_for(server.stop(0.2), 5)
         await asyncio.wait_for(probe.cancelled.wait(), 2)
-        with contextlib.suppress(httpx.TransportError):
-            assert (await hanging).status_code == 500
+        answer = await hanging
+    assert (answer.status_code, reason_of(answer), answer.headers["retry-after"]) == (503, "STOPPING", "1")
+
+
+async def test_a_stream_that_outlasts_the_grace_is_told_so(probe_set: bytes) -> None:
+    async with serving(probe_set) as probe, started(probe_set, probe) as (server, client):
+        lines = {"accept": "application/x-ndjson"}
+        async with client.stream("GET", "/v1/watch?count=1&hangs=true", headers=lines) as answer:
+            await asyncio.wait_for(probe.hanging.wait(), 5)
+            stopping = asyncio.create_task(server.stop(0.2))
+            *_, last = [line async for line in answer.aiter_lines()]
+        await asyncio.wait_for(stopping, 5)
+    assert json.loads(last)["error"]["details"][0]["reason"] == "STOPPING"
 
 
 @asynccontextmanager

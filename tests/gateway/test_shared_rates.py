@@ -211,7 +211,7 @@ async def test_processes_answer_while_redis_is_gone(tmp_path: Path, probe_set: b
     async with two_processes(tmp_path, probe_set, redis) as clients:
         redis.kill()
         begun = time.perf_counter()
-        answers = Counter([code async for code in ask_for(2.0, clients)])
+        answers = Counter([code async for code in ask_for(FOR_S, clients)])
         took_s = time.perf_counter() - begun
     assert set(answers) == {200, 429}
     assert answers[200] > 1.6 * (BURST + RATE * took_s)
