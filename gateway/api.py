@@ -187,6 +187,9 @@ class Api:
         transcoder = endpoint.transcoder
         if self._tokens is not None:
             await self._tokens.check(head.authorization or "", endpoint.access)
+        if head.if_none_match and scope["method"] not in _SAFE:
+            # To pass over it would let through what it is to keep out.
+            raise invalid([Violation("if-none-match", "is for what is read: this method compares no etag")])
         if endpoint.cache_s and _may_share(scope["method"], head):
             return await self._shared(scope, endpoint, segments, head)
         message = await self._message(scope, receive, endpoint, segments, head)

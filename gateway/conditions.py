@@ -41,13 +41,17 @@ def guard_of(route: Route) -> tuple[tuple[FieldDescriptor, ...], Callable[[Any],
     request = route.method.input
     if has_text(request, FIELD):
         return (request.fields_by_name[FIELD],), lambda request: request
-    body = request.fields_by_name.get(route.rule.body)
-    if body is None or body.is_repeated or body.message_type is None:
+    held = [request.fields_by_name.get(route.rule.body)] if route.rule.body != "*" else request.fields
+    found = [field for field in held if field is not None and _holds_tag(field)]
+    # Of several resources none is the one that is meant.
+    if len(found) != 1:
         return None
-    name = body.name
-    if not has_text(body.message_type, FIELD):
-        return None
-    return (body, body.message_type.fields_by_name[FIELD]), lambda request: getattr(request, name)
+    resource, name = found[0], found[0].name
+    return (resource, resource.message_type.fields_by_name[FIELD]), lambda request: getattr(request, name)
+
+
+def _holds_tag(field: FieldDescriptor) -> bool:
+    return not field.is_repeated and field.message_type is not None and has_text(field.message_type, FIELD)
 
 
 def tag_of(route: Route) -> Callable[[Any], str] | None:
@@ -55,8 +59,7 @@ def tag_of(route: Route) -> Callable[[Any], str] | None:
     name = route.rule.response_body
     if not name:
         return (lambda reply: str(reply.etag)) if has_text(route.method.output, FIELD) else None
-    field = route.method.output.fields_by_name[name]
-    if field.is_repeated or field.message_type is None or not has_text(field.message_type, FIELD):
+    if not _holds_tag(route.method.output.fields_by_name[name]):
         return None
     return lambda reply: str(getattr(reply, name).etag)
 
