@@ -50,6 +50,19 @@ def test_the_example_answers_as_printed(served: dict[str, str]) -> None:
     assert "".join(f"{answer.rstrip()}\n" for answer in answers) == PRINTED[0]
 
 
+def test_the_app_of_ones_own_answers_as_well(served: dict[str, str], tmp_path: Path) -> None:
+    port = free_port()
+    (tmp_path / "app.py").write_text(with_ports(FILES["app.py"], served).replace("8082", f"{port}"))
+    process = subprocess.Popen([sys.executable, "app.py"], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)})
+    try:
+        answer = asked(f"curl 127.0.0.1:{port}/v1/shelves/1/books/2")
+    finally:
+        process.terminate()
+        process.wait(10)
+
+    assert answer == PRINTED[0].splitlines()[0]
+
+
 def asked(line: str) -> str:
     # The two processes have just been started: nobody may listen yet, or the one find the other away.
     patient = ["--silent", "--show-error", "--fail", "--retry", "20", "--retry-connrefused", "--retry-delay", "1"]
