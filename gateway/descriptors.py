@@ -99,6 +99,14 @@ def message_class(descriptor: Descriptor) -> type[Message]:
     return message_factory.GetMessageClass(descriptor)
 
 
+def extension(pool: descriptor_pool.DescriptorPool, name: str) -> Any:
+    """What reads an option of this name, or None if the pool does not hold it."""
+    try:
+        return pool.FindExtensionByName(name)
+    except KeyError:
+        return None
+
+
 def _plain_pool() -> descriptor_pool.DescriptorPool:
     """A pool that knows no option, so no option of the set can fail to parse in it."""
     pool = descriptor_pool.DescriptorPool()
@@ -126,16 +134,9 @@ def _services(pool: descriptor_pool.DescriptorPool, files: Iterable[Any]) -> Ite
             yield name, tuple(_method(pool, file=file.name, service=name, proto=proto) for proto in service.method)
 
 
-def _extension(pool: descriptor_pool.DescriptorPool, name: str) -> Any:
-    try:
-        return pool.FindExtensionByName(name)
-    except KeyError:
-        return None
-
-
 def _method(pool: descriptor_pool.DescriptorPool, *, file: str, service: str, proto: Any) -> Method:
     options = proto.options
-    http, policy = _extension(pool, _HTTP), _extension(pool, _POLICY)
+    http, policy = extension(pool, _HTTP), extension(pool, _POLICY)
     return Method(
         service=service,
         name=proto.name,

@@ -19,6 +19,7 @@ from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
+from gateway.behavior import INPUT_ONLY, behaviors
 from gateway.descriptors import message_class
 from gateway.fields import (
     ANY,
@@ -103,6 +104,7 @@ class JsonWriter:
     def __init__(self, pool: descriptor_pool.DescriptorPool, form: JsonForm) -> None:
         self._pool = pool
         self._form = form
+        self._behaviors = behaviors(pool)
         self._writers: dict[Descriptor, Write] = {}
 
     def text(self, message: Message) -> bytes:
@@ -174,9 +176,10 @@ class JsonWriter:
             return out
 
         self._writers[descriptor] = write
-        without_presence = always if self._form.emit_defaults else unless_default
         for field in descriptor.fields:
-            target = when_present if field.has_presence else without_presence
+            # No answer has what is for requests alone, unless upstream gives it.
+            is_always = self._form.emit_defaults and INPUT_ONLY not in self._behaviors(field)
+            target = when_present if field.has_presence else always if is_always else unless_default
             target.append((self._form.member(field), field.name, self._any(field)))
         return write
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import cast
 
@@ -75,6 +76,19 @@ def is_map(field: FieldDescriptor) -> bool:
 def is_plain_message(field: FieldDescriptor) -> bool:
     """Whether the field is a message that JSON writes as an object of its fields."""
     return field.message_type is not None and field.message_type.full_name not in WELL_KNOWN
+
+
+def reaches(message: Descriptor, is_sought: Callable[[Descriptor], bool]) -> bool:
+    """Whether a message of this type is, or can hold, one of a type that is sought."""
+    seen, ahead = {message}, [message]
+    while ahead:
+        kind = ahead.pop()
+        if is_sought(kind):
+            return True
+        held = {message_of(field) for field in kind.fields if field.message_type is not None} - seen
+        seen |= held
+        ahead += held
+    return False
 
 
 def takes_text(field: FieldDescriptor) -> bool:

@@ -11,14 +11,16 @@ from typing import Any
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from gateway import descriptors
+from gateway.behavior import behaviors
 from gateway.comments import comments
 from gateway.encode import DEFAULT_FORM, JsonForm
 from gateway.fields import HTTP_BODY, is_map, is_plain_message, is_repeated, message_of, resolve, takes_text
 from gateway.openapi_http import HEADERS, header_parameters, many, responses
 from gateway.routes import Route
-from gateway.schemas import ERROR, Schemas
+from gateway.schemas import ERROR, Schema, Schemas, Ways
 from gateway.streams import NDJSON, SSE
 from gateway.template import MANY, Template
+from gateway.transcode import derives_mask
 
 _ERROR = "Error"
 _BEARER = {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}
@@ -39,7 +41,10 @@ class OpenApi:
         self._title = title
         self._form = form
         self._comments = comments(schema.files)
-        self._schemas = Schemas(self._comments, form)
+        parts = self._comments, form, behaviors(schema.pool)
+        self._components: dict[str, Schema] = {}
+        self._answers = Schemas(self._components, *parts)
+        self._requests = Schemas(self._components, *parts, of_requests=True)
         self._paths: dict[str, dict[str, Any]] = {}
         self._names: dict[Any, tuple[str, list[str]]] = {}
 
@@ -58,12 +63,12 @@ class OpenApi:
             "info": {"title": self._title, "version": "1"},
             "tags": [self._tag(service) for service in services],
             "paths": self._paths,
-            "components": self._components(served),
+            "components": self._all_components(served),
         }
 
-    def _components(self, served: Iterable[Route]) -> Mapping[str, Any]:
+    def _all_components(self, served: Iterable[Route]) -> Mapping[str, Any]:
         guarded = any(route.method.access for route in served)
-        schemas = {_ERROR: ERROR, **self._schemas.components}
+        schemas = {_ERROR: ERROR, **self._components}
         return {"schemas": schemas, "headers": HEADERS, **({"securitySchemes": _BEARER} if guarded else {})}
 
     def _tag(self, service: str) -> Mapping[str, str]:
@@ -102,7 +107,7 @@ class OpenApi:
         if security:
             operation["security"] = list(security)
         if rule.body:
-            operation["requestBody"] = {"content": self._request(route)}
+            operation["requestBody"] = self._request(route)
         return operation
 
     def _texts(self, method: descriptors.Method) -> Mapping[str, str]:
@@ -115,7 +120,7 @@ class OpenApi:
     def _path_parameters(self, route: Route, names: Sequence[str]) -> Iterator[Mapping[str, Any]]:
         fields = _wildcard_fields(route)
         for name, field in zip(names, fields, strict=True):
-            schema = {"type": "string"} if field is None else self._schemas.value(field)
+            schema = {"type": "string"} if field is None else self._requests.value(field)
             text = "" if field is None else self._comments.get(field.full_name, "")
             parameter = {"name": name, "in": "path", "required": True, "schema": schema}
             yield {**parameter, "description": text} if text else parameter
@@ -124,37 +129,53 @@ class OpenApi:
         if route.rule.body == "*":
             return
         bound = {variable.path for variable in route.template.variables}
-        for path, field in _leaves(route.method.input, self._form, skip={*bound, route.rule.body}):
-            schema = self._schemas.field(field)
-            parameter = {"name": path, "in": "query", "schema": schema}
+        for way in _leaves(route.method.input, skip={*bound, route.rule.body}):
+            schema = self._requests.field(way[-1])
+            parameter: dict[str, Any] = {"name": self._form.path(way), "in": "query", "schema": schema}
+            if all(map(self._requests.requires, way)):
+                parameter["required"] = True
             text = schema.pop("description", "") if "$ref" not in schema else schema.get("description", "")
             yield {**parameter, "description": text} if text else parameter
 
     def _request(self, route: Route) -> Mapping[str, Any]:
-        field = route.method.input.fields_by_name.get(route.rule.body)
-        forms = (NDJSON,) if route.method.client_streaming else None
-        return self._content(route.method.input, field, forms)
+        message, many_come = route.method.input, route.method.client_streaming
+        field = message.fields_by_name.get(route.rule.body)
+        bound = [resolve(message, variable.path) for variable in route.template.variables]
+        within = bound if field is None else [way[1:] for way in bound if way[0] == field]
+        # Who changes a resource may leave out what it requires, if that is not to change (AIP-203).
+        schemas = self._answers if derives_mask(route) else self._requests
+        content = _content(schemas, message, field, (NDJSON,) if many_come else None, within)
+        given = {way[0] for way in bound}
+        held = message.fields if field is None else [field]
+        # Many may be none.
+        is_required = not many_come and any(self._requests.requires(one) and one not in given for one in held)
+        return {"content": content, **({"required": True} if is_required else {})}
 
     def _response(self, route: Route) -> Mapping[str, Any]:
         field = route.method.output.fields_by_name.get(route.rule.response_body)
         forms = (NDJSON, SSE) if route.method.server_streaming else None
-        return self._content(route.method.output, field, forms)
-
-    def _content(
-        self, message: Descriptor, field: FieldDescriptor | None, forms: Sequence[bytes] | None
-    ) -> Mapping[str, Any]:
-        """A body of one message, or of many, which has these forms besides an array."""
-        kind = message if field is None else field.message_type
-        if kind is not None and kind.full_name == HTTP_BODY:
-            # Whatever the upstream says it is.
-            return {"*/*": {}}
-        schema = self._schemas.message(message) if field is None else self._schemas.field(field)
-        return _json(schema) if forms is None else many(schema, *forms)
+        return _content(self._answers, route.method.output, field, forms)
 
 
 def _is_described(route: Route) -> bool:
     method = route.method
     return not method.planned and route.rule.http_method in _METHODS
+
+
+def _content(
+    schemas: Schemas,
+    message: Descriptor,
+    field: FieldDescriptor | None,
+    forms: Sequence[bytes] | None,
+    bound: Ways = (),
+) -> Mapping[str, Any]:
+    """A body of one message, or of many, which has these forms besides an array."""
+    kind = message if field is None else field.message_type
+    if kind is not None and kind.full_name == HTTP_BODY:
+        # Whatever the upstream says it is.
+        return {"*/*": {}}
+    schema = schemas.message(message, bound) if field is None else schemas.field(field, bound)
+    return _json(schema) if forms is None else many(schema, *forms)
 
 
 def _json(schema: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -205,28 +226,15 @@ def _covers(start: int, end: int | None, at: int) -> bool:
 
 
 def _leaves(
-    message: Descriptor,
-    form: JsonForm,
-    *,
-    skip: Iterable[str],
-    prefix: str = "",
-    names: str = "",
-    inside: tuple[str, ...] = (),
-) -> Iterator[tuple[str, FieldDescriptor]]:
-    """The fields that a query can carry, by their JSON path. A message within itself is not entered again."""
+    message: Descriptor, *, skip: Iterable[str], way: tuple[FieldDescriptor, ...] = ()
+) -> Iterator[tuple[FieldDescriptor, ...]]:
+    """The ways to the fields that a query can carry. A message within itself is not entered again."""
     for field in message.fields:
-        path = f"{names}{field.name}"
-        if path in skip or is_map(field):
+        here = (*way, field)
+        if ".".join(one.name for one in here) in skip or is_map(field):
             continue
         if not is_plain_message(field):
             if takes_text(field):
-                yield f"{prefix}{form.member(field)}", field
-        elif not is_repeated(field) and message_of(field).full_name not in inside:
-            yield from _leaves(
-                message_of(field),
-                form,
-                skip=skip,
-                prefix=f"{prefix}{form.member(field)}.",
-                names=f"{path}.",
-                inside=(*inside, message.full_name),
-            )
+                yield here
+        elif not is_repeated(field) and message_of(field) not in {one.containing_type for one in way}:
+            yield from _leaves(message_of(field), skip=skip, way=here)

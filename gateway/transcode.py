@@ -76,7 +76,7 @@ class Transcoder:
         self._raw_body = _raw_body(route)
         self._body_field = method.input.fields_by_name.get(rule.body) if rule.body not in ("", "*") else None
         self._key = _key_of(route, messages.form)
-        self._mask = _derives_mask(route)
+        self._mask = derives_mask(route)
         self._guard = conditions.guard_of(route)
         self._tag = conditions.tag_of(route)
         self._answers_raw = _answers_raw(route)
@@ -216,6 +216,13 @@ class Transcoder:
         message.update_mask.paths.extend(names[member] for member in members if names[member] not in fixed)
 
 
+def derives_mask(route: Route) -> bool:
+    """Whether a request without a mask changes what its body names."""
+    field = route.method.input.fields_by_name.get(_MASK_FIELD)
+    is_mask = field is not None and field.message_type is not None and field.message_type.full_name == FIELD_MASK
+    return is_mask and route.rule.http_method == "PATCH" and route.rule.body not in ("", "*")
+
+
 def _path_field(route: Route, variable: Variable, messages: Codec) -> _PathField:
     fields = resolve(route.method.input, variable.path)
     told = messages.form.path(fields)
@@ -237,12 +244,6 @@ def _key_of(route: Route, form: JsonForm) -> str:
     """What violations call the field that an idempotency key fills; empty without one."""
     request = route.method.input
     return form.member(request.fields_by_name[_KEY_FIELD]) if has_text(request, _KEY_FIELD) else ""
-
-
-def _derives_mask(route: Route) -> bool:
-    field = route.method.input.fields_by_name.get(_MASK_FIELD)
-    is_mask = field is not None and field.message_type is not None and field.message_type.full_name == FIELD_MASK
-    return is_mask and route.rule.http_method == "PATCH" and route.rule.body not in ("", "*")
 
 
 def _answers_raw(route: Route) -> bool:

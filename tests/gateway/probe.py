@@ -169,11 +169,13 @@ class ProbeServer(grpc.GenericRpcHandler):
         # Long enough to be compressed, or not.
         request.display_name = "long " * 500 if request.name == "long" else "short"
         request.etag = "e1"
+        request.ClearField("secret")
         return request
 
     async def _write(self, request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         if request.etag not in ("", "e1"):
             await context.abort(grpc.StatusCode.ABORTED, "it has changed")
+        request.ClearField("secret")
         return request
 
     async def _arrival(self, _: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:

@@ -165,7 +165,7 @@ async def test_without_if_match_the_same_refusal_is_a_conflict(client: httpx.Asy
 async def test_the_guard_of_a_resource_in_the_request_is_the_resources(client: httpx.AsyncClient) -> None:
     response = await client.patch("/v1/things/a", json={"count": 2}, headers={"if-match": '"e1"'})
     assert response.json() == {
-        "thing": {"name": "a", "displayName": "", "count": 2, "etag": "e1"},
+        "thing": {"name": "a", "displayName": "", "count": 2, "etag": "e1", "maker": ""},
         "updateMask": "count",
     }
     differs = await client.patch("/v1/things/a", json={"etag": "e2"}, headers={"if-match": '"e1"'})
