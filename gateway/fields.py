@@ -97,6 +97,11 @@ def takes_text(field: FieldDescriptor) -> bool:
     return kind is None or kind.full_name in WRAPPERS | TIMES | {FIELD_MASK}
 
 
+def takes_entries(field: FieldDescriptor) -> bool:
+    """Whether the field is a map whose entries can be written as text in a URL."""
+    return is_map(field) and takes_text(message_of(field).fields_by_name["value"])
+
+
 def has_text(message: Descriptor, name: str) -> bool:
     """Whether a message has a field of this name that is one text."""
     field = message.fields_by_name.get(name)

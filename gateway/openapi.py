@@ -14,7 +14,16 @@ from gateway import descriptors
 from gateway.behavior import behaviors
 from gateway.comments import comments
 from gateway.encode import DEFAULT_FORM, JsonForm
-from gateway.fields import HTTP_BODY, is_map, is_plain_message, is_repeated, message_of, resolve, takes_text
+from gateway.fields import (
+    HTTP_BODY,
+    is_map,
+    is_plain_message,
+    is_repeated,
+    message_of,
+    resolve,
+    takes_entries,
+    takes_text,
+)
 from gateway.openapi_http import HEADERS, header_parameters, many, responses
 from gateway.routes import Route
 from gateway.schemas import ERROR, Schema, Schemas, Ways
@@ -132,6 +141,8 @@ class OpenApi:
         for way in _leaves(route.method.input, skip={*bound, route.rule.body}):
             schema = self._requests.field(way[-1])
             parameter: dict[str, Any] = {"name": self._form.path(way), "in": "query", "schema": schema}
+            if is_map(way[-1]):
+                parameter |= {"style": "deepObject", "explode": True}
             if all(map(self._requests.requires, way)):
                 parameter["required"] = True
             text = schema.pop("description", "") if "$ref" not in schema else schema.get("description", "")
@@ -229,12 +240,12 @@ def _leaves(
     message: Descriptor, *, skip: Iterable[str], way: tuple[FieldDescriptor, ...] = ()
 ) -> Iterator[tuple[FieldDescriptor, ...]]:
     """The ways to the fields that a query can carry. A message within itself is not entered again."""
+    inside = {one.containing_type for one in way}
     for field in message.fields:
         here = (*way, field)
-        if ".".join(one.name for one in here) in skip or is_map(field):
+        if ".".join(one.name for one in here) in skip:
             continue
-        if not is_plain_message(field):
-            if takes_text(field):
-                yield here
-        elif not is_repeated(field) and message_of(field) not in {one.containing_type for one in way}:
+        if takes_text(field) or takes_entries(field):
+            yield here
+        elif is_plain_message(field) and not is_repeated(field) and message_of(field) not in inside:
             yield from _leaves(message_of(field), skip=skip, way=here)

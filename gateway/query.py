@@ -12,7 +12,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from gateway.codec import Codec
 from gateway.descriptors import message_class
 from gateway.errors import Violation
-from gateway.fields import FieldPathError, is_map, message_of, resolve, takes_text
+from gateway.fields import FieldPathError, is_map, message_of, resolve, takes_entries, takes_text
 from gateway.routes import Route
 from gateway.scalars import BadValueError
 
@@ -88,7 +88,7 @@ class Parameters:
         last = fields[-1]
         if is_map(last) != is_entry:
             raise FieldPathError("is a map: give its entries, each as name[key]" if is_map(last) else "is no map")
-        if not takes_text(message_of(last).fields_by_name["value"] if is_entry else last):
+        if not (takes_entries(last) if is_entry else takes_text(last)):
             raise FieldPathError("cannot be given as a parameter")
         return fields
 

@@ -15,6 +15,7 @@ from gateway.routes import build
 from tests.gateway.probe import HERE, ROOT, SERVICE, compile_protos, serving, shim
 
 PROBE = HERE / "probe.proto"
+TABLE = ROOT / "tests" / "contract" / "table.proto"
 SCHEMATHESIS = ROOT / "tests" / "e2e" / "schemathesis.toml"
 
 
@@ -47,9 +48,35 @@ def test_wildcards_of_one_variable_are_numbered(document: Any) -> None:
 def test_query_parameters_are_the_fields_that_are_left(document: Any) -> None:
     names = [one["name"] for one in document["paths"]["/v1/echo"]["get"]["parameters"] if one["in"] == "query"]
     assert {"text", "bigNumber", "inner.text", "list", "time", "mask"} <= set(names)
-    assert not {"inner", "inners", "counts", "value", "inner.inner.inner.text"} & set(names)
+    assert not {"inner", "inners", "value", "inner.inner.inner.text"} & set(names)
     post = document["paths"]["/v1/echo"]["post"]["parameters"]
     assert [one["name"] for one in post] == ["Idempotency-Key"]
+
+
+def test_maps_whose_values_are_texts_are_parameters_by_their_entries(document: Any) -> None:
+    parameters = {one["name"]: one for one in document["paths"]["/v1/echo"]["get"]["parameters"]}
+    assert parameters["counts"] == {
+        "name": "counts",
+        "in": "query",
+        "style": "deepObject",
+        "explode": True,
+        "description": "By name.",
+        "schema": {
+            "type": "object",
+            "additionalProperties": {"type": "string", "format": "int64", "pattern": "^-?[0-9]+$"},
+        },
+    }
+    assert "byNumber" not in parameters
+
+
+def test_maps_in_messages_are_parameters_by_their_paths(tmp_path: Path) -> None:
+    schema = load(compile_protos(tmp_path, table=TABLE.read_text()))
+    table: Any = OpenApi(schema, title="Table").document(build(schema, ["table.v1.Table"])[0])
+    validate(table)
+    parameters = table["paths"]["/v1/echo"]["get"]["parameters"]
+    maps = {one["name"] for one in parameters if one.get("style") == "deepObject"}
+    assert {"labels", "maps.int32", "maps.bool", "maps.colors", "maps.timestamps"} <= maps
+    assert not {"maps.parts", "maps.values"} & {one["name"] for one in parameters}
 
 
 def test_comments_become_descriptions(document: Any) -> None:
