@@ -254,7 +254,7 @@ class Api:
             guard=conditions.guard(head.if_match) if head.if_match and scope["method"] not in _SAFE else None,
         )
         # What flows must have good path and query, too, before anything of it comes.
-        message = transcoder.read(request)
+        message = transcoder.read(request, is_whole=not flows)
         if flows:
             return await self._inflow(scope, receive, endpoint, request, head)
         return _only(message) if endpoint.takes_many else message

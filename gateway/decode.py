@@ -35,6 +35,7 @@ from gateway.fields import (
 )
 from gateway.findings import MAX_DEPTH, Findings, Path
 from gateway.json_text import BadJsonError, GivenTwiceError, parse
+from gateway.required import find_missing
 from gateway.scalars import BadValueError, Convert
 from gateway.texts import read_duration, read_mask, read_timestamp
 from gateway.type_urls import find_type
@@ -179,8 +180,10 @@ class JsonReader:
             return None
         build = _builder(message_class(descriptor), self._packed_reader(descriptor))
         message = build(value, path, depth + 1, found)
-        packed = b"" if message is None else message.SerializeToString(deterministic=True)
-        return {"type_url": url, "value": packed}
+        if message is None:
+            return None
+        find_missing(message, path, self._form, found)
+        return {"type_url": url, "value": message.SerializePartialToString(deterministic=True)}
 
     def _packed_reader(self, descriptor: Descriptor) -> Read:
         read = self._message(descriptor)

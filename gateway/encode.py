@@ -70,6 +70,8 @@ class JsonForm:
 
     def member(self, field: FieldDescriptor) -> str:
         """What the field is called."""
+        if field.is_extension:
+            return f"[{field.full_name}]"
         return field.name if self.proto_names else field.json_name
 
     def path(self, fields: Iterable[FieldDescriptor]) -> str:

@@ -90,7 +90,7 @@ class Schemas:
             return self._object(descriptor, bound)
         # What a request must have an answer may lack, such as a message that is not set. So a type that is, or holds,
         # one with such fields has a schema for requests beside its own; no name of protobuf has a hyphen.
-        if self._of_requests and reaches(descriptor, self._requires_any):
+        if self._of_requests and reaches(descriptor, self._asks_more):
             name += "-request"
         if name not in self._components:
             self._components[name] = {}  # stands there while its fields are visited: a message may hold itself
@@ -99,7 +99,7 @@ class Schemas:
 
     def requires(self, field: FieldDescriptor) -> bool:
         """Whether the field is in every message."""
-        return self._of_requests and REQUIRED in self._behaviors(field)
+        return field.is_required or (self._of_requests and REQUIRED in self._behaviors(field))
 
     def field(self, field: FieldDescriptor, bound: Ways = ()) -> Schema:
         """A schema of the field with its comment. `bound` is of its message."""
@@ -120,8 +120,8 @@ class Schemas:
             return self.message(field.message_type, bound)
         return dict(_SCALARS[field.type])
 
-    def _requires_any(self, descriptor: Descriptor) -> bool:
-        return any(map(self.requires, descriptor.fields))
+    def _asks_more(self, descriptor: Descriptor) -> bool:
+        return any(REQUIRED in self._behaviors(field) for field in descriptor.fields)
 
     def _object(self, descriptor: Descriptor, bound: Ways = ()) -> Schema:
         properties = {self._form.member(field): self._property(field, bound) for field in descriptor.fields}

@@ -21,7 +21,9 @@ from gateway.decode import BadJsonError, GivenTwiceError
 from gateway.descriptors import message_class
 from gateway.errors import JSON, HttpError, Violation, invalid
 from gateway.fields import FIELD_MASK, HTTP_BODY, has_text, message_of, resolve
+from gateway.findings import Findings
 from gateway.query import NOT_UTF_8, Parameters
+from gateway.required import find_missing, may_lack
 from gateway.routes import Route
 from gateway.scalars import BadValueError
 from gateway.splitting import Array, Bytes, Lines, Splitter
@@ -77,6 +79,7 @@ class Transcoder:
         self._body_field = method.input.fields_by_name.get(rule.body) if rule.body not in ("", "*") else None
         self._key = _key_of(route, messages.form)
         self._mask = derives_mask(route)
+        self._may_lack = may_lack(method.input)
         self._guard = conditions.guard_of(route)
         self._tag = conditions.tag_of(route)
         self._answers_raw = _answers_raw(route)
@@ -101,8 +104,11 @@ class Transcoder:
         """What JSON calls a field of the request that an upstream names by the proto's names."""
         return self._messages.form.retold(self._route.method.input, path)
 
-    def read(self, request: HttpRequest) -> Message:
-        """The request message. Raises HttpError: 415, or INVALID_ARGUMENT with every field that is wrong."""
+    def read(self, request: HttpRequest, *, is_whole: bool = True) -> Message:
+        """The request message. Raises HttpError: 415, or INVALID_ARGUMENT with every field that is wrong.
+
+        If it `is_whole`, and nothing is wrong, that is every field which proto2 requires and which is missing.
+        """
         message = self._new()
         violations: list[Violation] = []
         members = self._read_body(request, message, violations)
@@ -114,9 +120,15 @@ class Transcoder:
         if request.guard is not None:
             self._set_guard(message, request.guard, violations)
         if violations:
-            raise invalid([_within(request, violation) for violation in violations])
+            raise _refusal(request, violations)
         if self._mask:
             self._derive_mask(members, message)
+        if self._may_lack and is_whole:
+            # Only now, since what is wrong is not in the message, and yet not missing.
+            found = Findings()
+            find_missing(message, None, self._messages.form, found)
+            if found.violations:
+                raise _refusal(request, found.violations)
         return message
 
     def splitter(self, content_type: str, *, max_bytes: int) -> Splitter:
@@ -180,8 +192,11 @@ class Transcoder:
             parent = message
             for field in bound.fields[:-1]:
                 parent = getattr(parent, field.name)
-            name = bound.fields[-1].name
-            given = getattr(parent, name) if self.takes_body and parent.ByteSize() else None
+            last = bound.fields[-1]
+            name = last.name
+            # What is not set may have a default of its own.
+            is_given = self.takes_body and (not last.has_presence or parent.HasField(name))
+            given = getattr(parent, name) if is_given else None
             try:
                 bound.set_text(parent, bound.variable.value(segments))
             except (BadValueError, UnicodeDecodeError) as error:
@@ -297,6 +312,10 @@ def _parsed(request: HttpRequest) -> Any:
     except BadJsonError as error:
         wrong = _within(request, Violation(error.field or "body", str(error)))
         raise invalid([wrong], "MALFORMED_JSON") from error
+
+
+def _refusal(request: HttpRequest, violations: Sequence[Violation]) -> HttpError:
+    return invalid([_within(request, violation) for violation in violations])
 
 
 def _within(request: HttpRequest, violation: Violation) -> Violation:

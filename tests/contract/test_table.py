@@ -8,7 +8,6 @@ import json
 import re
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -19,7 +18,7 @@ import pytest_asyncio
 from gateway.app import Gateway, GatewayConfig
 from gateway.server import HttpServer
 from tests.contract.cases import Case, load
-from tests.contract.upstream import SERVICE, Script, Seen, Upstream, serving
+from tests.contract.upstream import PROTOS, SERVICE, Script, Seen, Upstream, serving
 from tests.gateway.probe import compile_protos
 
 FORMS: Mapping[str, Mapping[str, bool]] = {
@@ -28,7 +27,6 @@ FORMS: Mapping[str, Mapping[str, bool]] = {
 }
 MAX_BODY_BYTES = 16 << 10
 CACHE_CONTROL = "private, max-age=60"
-PROTO = Path(__file__).parent / "table.proto"
 
 _ERROR_INFO = "type.googleapis.com/google.rpc.ErrorInfo"
 _BAD_REQUEST = "type.googleapis.com/google.rpc.BadRequest"
@@ -58,7 +56,7 @@ class Bench:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def bench(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
-    descriptor_set = compile_protos(tmp_path_factory.mktemp("protos"), table=PROTO.read_text())
+    descriptor_set = compile_protos(tmp_path_factory.mktemp("protos"), **PROTOS)
     async with AsyncExitStack() as stack:
         upstream, address = await stack.enter_async_context(serving(descriptor_set))
         config = {

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -16,6 +17,8 @@ from google.rpc import error_details_pb2, status_pb2
 from gateway.descriptors import Method, load, message_class
 
 SERVICE = "table.v1.Table"
+PROTOS = {path.stem: path.read_text() for path in sorted(Path(__file__).parent.glob("*.proto"))}
+"""The files of the service, by their names."""
 _Context = grpc.aio.ServicerContext[Any, Any]
 _HANDLERS: Mapping[tuple[bool, bool], Any] = {
     (False, False): grpc.unary_unary_rpc_method_handler,

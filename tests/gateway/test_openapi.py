@@ -12,10 +12,10 @@ from openapi_spec_validator import validate
 from gateway.descriptors import load
 from gateway.openapi import OpenApi
 from gateway.routes import build
+from tests.contract.upstream import PROTOS
 from tests.gateway.probe import HERE, ROOT, SERVICE, compile_protos, serving, shim
 
 PROBE = HERE / "probe.proto"
-TABLE = ROOT / "tests" / "contract" / "table.proto"
 SCHEMATHESIS = ROOT / "tests" / "e2e" / "schemathesis.toml"
 
 
@@ -70,7 +70,7 @@ def test_maps_whose_values_are_texts_are_parameters_by_their_entries(document: A
 
 
 def test_maps_in_messages_are_parameters_by_their_paths(tmp_path: Path) -> None:
-    schema = load(compile_protos(tmp_path, table=TABLE.read_text()))
+    schema = load(compile_protos(tmp_path, **PROTOS))
     table: Any = OpenApi(schema, title="Table").document(build(schema, ["table.v1.Table"])[0])
     validate(table)
     parameters = table["paths"]["/v1/echo"]["get"]["parameters"]
