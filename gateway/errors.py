@@ -19,6 +19,8 @@ from google.rpc import error_details_pb2, status_pb2
 
 from gateway.descriptors import message_class
 from gateway.encode import JsonWriter
+from gateway.fields import WELL_KNOWN
+from gateway.texts import UnwritableError
 
 DOMAIN = "gateway"
 JSON = b"application/json"
@@ -28,6 +30,8 @@ _RETRY_INFO = _PREFIX + error_details_pb2.RetryInfo.DESCRIPTOR.full_name
 _BAD_REQUEST = _PREFIX + error_details_pb2.BadRequest.DESCRIPTOR.full_name
 _DEBUG_INFO = _PREFIX + error_details_pb2.DebugInfo.DESCRIPTOR.full_name
 _DETAILS_KEY = "grpc-status-details-bin"
+# Raised for a message that has no JSON: by its writer, for a text that is no UTF-8, and for what is nested too deep.
+_NO_JSON = (UnwritableError, UnicodeDecodeError, orjson.JSONEncodeError, RecursionError)
 _RETRY_S = 1
 _MOST_VIOLATIONS = 100
 _MOST_MESSAGE = 2000
@@ -170,12 +174,20 @@ class UpstreamErrors:
         for detail in packed:
             if detail.type_url.endswith(_DEBUG_INFO.removeprefix(_PREFIX)):
                 continue
-            unpacked = self._unpack(detail, retold)
+            try:
+                unpacked = self._unpack(detail, retold)
+                # Where it will stand: how deep it may go depends on that.
+                orjson.dumps({"error": {"details": [unpacked]}})
+            except _NO_JSON:
+                continue
             if unpacked is not None:
-                yield {"@type": detail.type_url, **unpacked}
+                yield unpacked
 
     def _unpack(self, detail: Any, retold: Callable[[str], str]) -> Mapping[str, Any] | None:
-        """The JSON of a detail, or None when neither the served protos nor google.rpc know its type."""
+        """The JSON of a detail, or None when neither the served protos nor google.rpc know its type.
+
+        Raises one of _NO_JSON for what JSON cannot carry.
+        """
         name = detail.type_url.rpartition("/")[2]
         for pool in self._pools:
             try:
@@ -186,7 +198,8 @@ class UpstreamErrors:
                 for violation in message.field_violations:
                     violation.field = retold(violation.field)
             value = self._writer.value(message)
-            return value if isinstance(value, dict) else {"value": value}
+            # What a Struct holds is no member of the detail's: it might pass for a type.
+            return {"@type": detail.type_url, **({"value": value} if name in WELL_KNOWN else value)}
         return None
 
 

@@ -164,33 +164,49 @@ class AnswerStream:
                 await _send(send, form.heartbeat)
                 continue
             try:
-                message = self._next.result()
-                if message is grpc.aio.EOF:
-                    await _send(send, form.closing, more=False)
-                    return _OK
-                item = form.item(self._write(message)[1], _event_id(message, self._number))
-            except asyncio.CancelledError:
-                failure = self._failure()
-                return CLIENT_GONE if failure is None else await self._fail(send, form, before, failure)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the status is sent already
+                item = self._item(form)
+            except (asyncio.CancelledError, Exception) as error:  # noqa: BLE001 - the status is sent already
                 return await self._fail(send, form, before, error)
+            if item is None:
+                await _send(send, form.closing, more=False)
+                return _OK
             self._next = asyncio.ensure_future(self._rpc.read())
             await _send(send, before + item)
             before = form.between
             self._number += 1
 
-    async def _fail(self, send: Send, form: Form, before: bytes, error: Exception) -> int:
-        if isinstance(error, grpc.aio.AioRpcError):
-            told = self._translate(error)
-        elif isinstance(error, HttpError):
-            told = error
-        else:
+    def _item(self, form: Form) -> bytes | None:
+        """What has come, as it stands in the stream; None at its end."""
+        message = self._next.result()
+        if message is grpc.aio.EOF:
+            return None
+        return form.item(self._write(message)[1], _event_id(message, self._number))
+
+    async def _fail(self, send: Send, form: Form, before: bytes, error: BaseException) -> int:
+        """Tell in the stream what it ends in. Whatever goes wrong here is told there, too: the status is sent."""
+        try:
+            told = self._told(error)
+            if told is None:
+                return CLIENT_GONE
+            text = told.body()
+        except Exception:  # noqa: BLE001 - as above
             _log.exception("stream failed")
             told = internal()
+            text = told.body()
         if form.failure is not None:
-            await _send(send, before + form.failure(told.body()), more=False)
+            await _send(send, before + form.failure(text), more=False)
         # A body of bytes has no room for it, and is broken off.
         return told.code
+
+    def _told(self, error: BaseException) -> HttpError | None:
+        """What the client is told of an error, None if it has gone. Raises what nobody foresaw."""
+        if isinstance(error, asyncio.CancelledError):
+            return self._failure()
+        if isinstance(error, grpc.aio.AioRpcError):
+            return self._translate(error)
+        if isinstance(error, HttpError):
+            return error
+        raise error
 
     def _end(self) -> None:
         self._next.cancel()

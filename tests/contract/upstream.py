@@ -34,7 +34,8 @@ _DETAILS_POOL = error_details_pb2.DESCRIPTOR.pool
 class Script:
     """What to do with the next call: answer `replies` (in protobuf's text format; None: what came), then the end.
 
-    `fails` is the code and the message to end in, with details, each an Any in JSON; or what to raise instead.
+    `fails` is the code and the message to end in, with details, each an Any in JSON or in bytes; or what to raise
+    instead.
     """
 
     replies: Sequence[str] | None = None
@@ -116,7 +117,12 @@ class Upstream(grpc.GenericRpcHandler):
             await context.abort(code, message, trailing)
 
     def _packed(self, detail: dict[str, Any]) -> any_pb2.Any:
-        """A detail of a type that google.rpc or table.proto knows, or an empty one of a type that nobody knows."""
+        """A detail of a type that google.rpc or table.proto knows, or an empty one of a type that nobody knows.
+
+        What JSON has no form for is given as `bytes`.
+        """
+        if "bytes" in detail:
+            return any_pb2.Any(type_url=detail["@type"], value=detail["bytes"])
         for pool in (_DETAILS_POOL, self._pool):
             if _knows(pool, detail["@type"].rpartition("/")[2]):
                 return json_format.ParseDict(detail, any_pb2.Any(), descriptor_pool=pool)

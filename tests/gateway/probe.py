@@ -201,11 +201,11 @@ class ProbeServer(grpc.GenericRpcHandler):
         if request.retry_s:
             retry = error_details_pb2.RetryInfo()
             retry.retry_delay.FromSeconds(request.retry_s)
-            status.details.append(_packed(retry))
+            status.details.append(packed(retry))
         if request.reason:
             info = error_details_pb2.ErrorInfo(reason=request.reason, domain="probe", metadata={"left": "3"})
-            status.details.append(_packed(info))
-            status.details.append(_packed(error_details_pb2.DebugInfo(detail="secret")))
+            status.details.append(packed(info))
+            status.details.append(packed(error_details_pb2.DebugInfo(detail="secret")))
         trailing = (("grpc-status-details-bin", status.SerializeToString()),) if status.details else ()
         code = next(one for one in grpc.StatusCode if one.value[0] == request.code)
         await context.abort(code, request.message, trailing)
@@ -222,10 +222,11 @@ async def serving(descriptor_set: bytes, port: int = 0) -> AsyncIterator[ProbeSe
         await server.stop()
 
 
-def _packed(message: Any) -> any_pb2.Any:
-    packed = any_pb2.Any()
-    packed.Pack(message)
-    return packed
+def packed(message: Any) -> any_pb2.Any:
+    """An Any that holds the message."""
+    holder = any_pb2.Any()
+    holder.Pack(message)
+    return holder
 
 
 @asynccontextmanager

@@ -6,7 +6,7 @@ from typing import Any
 import grpc
 import httpx
 import pytest
-from google.rpc import code_pb2
+from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from gateway.api import Api, Endpoint
 from gateway.breaker import Breaker
@@ -17,7 +17,7 @@ from gateway.errors import HTTP_CODES, UpstreamErrors, Violation, invalid
 from gateway.metrics import Meter
 from gateway.routes import Router, build
 from gateway.transcode import Transcoder
-from tests.gateway.probe import SERVICE, reason_of
+from tests.gateway.probe import SERVICE, packed, reason_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 CLEAN = ("INVALID_ARGUMENT", "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED", "UNAUTHENTICATED", "ABORTED")
@@ -77,6 +77,21 @@ async def test_what_nobody_foresaw_is_internal_and_logged_once(
     assert "secret" not in response.text
     assert reason_of(response) == "INTERNAL"
     assert [one.exc_text is not None and "secret" in one.exc_text for one in caplog.records] == [True]
+
+
+async def test_a_detail_that_is_nested_too_deep_is_left_out(probe_set: bytes) -> None:
+    inner = packed(error_details_pb2.RequestInfo(request_id="inner"))
+    for _ in range(300):
+        inner = packed(inner)
+    status = status_pb2.Status(details=[inner, packed(error_details_pb2.RequestInfo(request_id="beside"))])
+    trailing = grpc.aio.Metadata(("grpc-status-details-bin", status.SerializeToString()))
+    failed = grpc.aio.AioRpcError(grpc.StatusCode.ABORTED, grpc.aio.Metadata(), trailing, "because")
+    pool = load(probe_set).pool
+
+    told = UpstreamErrors(pool, Codec(pool).writer).translate(failed)
+
+    assert [detail.get("requestId") for detail in told.details] == [None, "beside"]
+    assert b"because" in told.body()
 
 
 async def test_many_violations_are_cut_and_texts_are_printable() -> None:

@@ -9,6 +9,7 @@ import grpc
 import httpx
 import pytest
 
+from gateway.streams import LINES, AnswerStream
 from tests.gateway.probe import ProbeServer, reason_of, violated
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -95,6 +96,47 @@ async def test_what_fails_later_is_told_in_the_stream(client: httpx.AsyncClient)
     assert json.loads(array.text + "]")[1]["error"]["code"] == 404
     assert json.loads(lines.text.splitlines()[-1])["error"]["status"] == "NOT_FOUND"
     assert events.text.split("\n\n")[1].startswith('event: error\ndata: {"error":{"code":404,')
+
+
+@pytest.mark.parametrize("breaks", ["translating it", "finding out why it was cancelled", "writing the message"])
+async def test_whatever_goes_wrong_later_is_told_in_the_stream(caplog: pytest.LogCaptureFixture, breaks: str) -> None:
+    failed = grpc.aio.AioRpcError(grpc.StatusCode.NOT_FOUND, grpc.aio.Metadata(), grpc.aio.Metadata())
+    ends_in = {
+        "translating it": failed,
+        "finding out why it was cancelled": asyncio.CancelledError(),
+        "writing the message": None,
+    }
+    sent: list[Any] = []
+
+    async def send(event: Any) -> None:
+        sent.append(event)
+
+    stream = AnswerStream(Broken(ends_in[breaks]), LINES, _raise, _raise, last_event_id="", failure=_raise)
+    assert await stream.send(send, "r1") == 500
+
+    assert [one["type"] for one in sent] == ["http.response.start", "http.response.body"]
+    assert json.loads(sent[-1]["body"])["error"]["status"] == "INTERNAL"
+    assert not sent[-1]["more_body"]
+    assert ["secret" in str(one.exc_text) for one in caplog.records] == [True]
+
+
+class Broken:
+    """A call that ends in an error, or has an answer if there is none."""
+
+    def __init__(self, error: BaseException | None) -> None:
+        self._error = error
+
+    async def read(self) -> Any:
+        if self._error is not None:
+            raise self._error
+        return self
+
+    def cancel(self) -> None:
+        """Nobody listens."""
+
+
+def _raise(*_: Any) -> Any:
+    raise RuntimeError("secret")
 
 
 async def test_bytes_are_passed_on_as_they_come_and_broken_off_when_they_fail(client: httpx.AsyncClient) -> None:
