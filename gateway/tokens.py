@@ -6,6 +6,7 @@ What upstreams do with a token stays theirs; here nobody gets past with one that
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
 from collections import OrderedDict
@@ -23,7 +24,9 @@ from gateway.errors import HttpError, unavailable
 _ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 _DISCOVERY = "/.well-known/openid-configuration"
 _LEEWAY_S = 30
+# For all that is asked of the issuer to have its keys, and how large each answer may be.
 _FETCH_S = 5.0
+_MOST_BYTES = 1 << 20
 # A key that is not known asks the issuer, and so does time, but no more often than this.
 _ASK_AGAIN_S = 10.0
 _STALE_S = 3600.0
@@ -51,7 +54,9 @@ class Tokens:
     def __init__(self, issuer: Issuer, *, clock: Callable[[], float] = time.time) -> None:
         self._issuer = issuer
         self._clock = clock
-        self._client = httpx.AsyncClient(timeout=_FETCH_S, follow_redirects=True)
+        # What comes has the size that it is judged by.
+        plain = {"accept-encoding": "identity"}
+        self._client = httpx.AsyncClient(timeout=_FETCH_S, follow_redirects=True, headers=plain)
         self._keys: Mapping[str, jwt.PyJWK] = {}
         self._asked_at = float("-inf")
         self._asking: asyncio.Task[None] | None = None
@@ -70,8 +75,7 @@ class Tokens:
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise _refused("TOKEN_INVALID", "authorization must be 'Bearer <token>'", "invalid_request")
-        claims = await self._claims(token)
-        self._good[authorization] = float(claims["exp"])
+        self._good[authorization] = await self._expiry(token)
         if len(self._good) > _REMEMBERED:
             self._good.popitem(last=False)
 
@@ -82,10 +86,11 @@ class Tokens:
             await asyncio.gather(self._asking, return_exceptions=True)
         await self._client.aclose()
 
-    async def _claims(self, token: str) -> dict[str, Any]:
+    async def _expiry(self, token: str) -> float:
+        """When a token that is good now no longer is."""
         try:
             key = await self._key(str(jwt.get_unverified_header(token).get("kid", "")))
-            return jwt.decode(
+            claims = jwt.decode(
                 token,
                 key,
                 algorithms=[one for one in _ALGORITHMS if one == key.algorithm_name],
@@ -94,7 +99,8 @@ class Tokens:
                 leeway=_LEEWAY_S,
                 options={"require": ["exp", "iss", "aud"]},
             )
-        except jwt.PyJWTError as error:
+            return float(claims["exp"])
+        except (jwt.PyJWTError, OverflowError) as error:
             raise _refused("TOKEN_INVALID", "the token is not valid or has expired", "invalid_token") from error
 
     async def _key(self, key_id: str) -> jwt.PyJWK:
@@ -121,14 +127,21 @@ class Tokens:
 
     async def _fetch(self) -> None:
         self._asked_at = self._clock()
-        uri = self._issuer.jwks_uri or (await self._get(self._issuer.issuer.rstrip("/") + _DISCOVERY))["jwks_uri"]
-        keys = jwt.PyJWKSet.from_dict(await self._get(uri)).keys
+        # The client's own time is for each piece of an answer, and there may be many.
+        async with asyncio.timeout(_FETCH_S):
+            uri = self._issuer.jwks_uri or (await self._get(self._issuer.issuer.rstrip("/") + _DISCOVERY))["jwks_uri"]
+            keys = jwt.PyJWKSet.from_dict(await self._get(uri)).keys
         self._keys = {str(key.key_id or ""): key for key in keys}
 
     async def _get(self, uri: str) -> Any:
-        response = await self._client.get(uri)
-        response.raise_for_status()
-        return response.json()
+        body = bytearray()
+        async with self._client.stream("GET", uri) as response:
+            response.raise_for_status()
+            async for piece in response.aiter_raw():
+                body += piece
+                if len(body) > _MOST_BYTES:
+                    raise ValueError(f"{uri} answers more than {_MOST_BYTES} bytes")
+        return json.loads(body)
 
 
 def _no_keys() -> HttpError:

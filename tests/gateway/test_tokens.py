@@ -4,7 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import httpx
@@ -39,6 +39,9 @@ class IssuerServer:
         self.published = ["r", "e", "d"]
         self.asked = 0
         self.url = ""
+        # How many blanks stand before the keys, and how long each byte takes of as many.
+        self.blanks = 0
+        self.each_s = 0.0
 
     def token(self, key: str = "r", **changes: Any) -> str:
         """A token that is good but for the changes."""
@@ -65,9 +68,17 @@ class IssuerServer:
             body = json.dumps({"issuer": self.url, "jwks_uri": f"{self.url}/keys"}).encode()
         else:
             self.asked += 1
-            body = json.dumps({"keys": [_jwk(name) for name in self.published]}).encode()
-        writer.write(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
-        await writer.drain()
+            keys = json.dumps({"keys": [_jwk(name) for name in self.published]})
+            body = b" " * self.blanks + keys.encode()
+        writer.write(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(body))
+        drops, rest = (body[: self.blanks], body[self.blanks :]) if self.each_s else (b"", body)
+        for drop in drops:
+            if not writer.is_closing():
+                writer.write(bytes([drop]))
+                await asyncio.sleep(self.each_s)
+        writer.write(rest)
+        with suppress(ConnectionError):
+            await writer.drain()
         writer.close()
 
 
@@ -111,7 +122,12 @@ async def test_a_token_that_is_not_good_is_refused(probe_set: bytes, probe: Prob
         bad = [
             issuer.token(exp=now - 60),
             issuer.token(exp=None),
+            issuer.token(exp=10**400),
+            issuer.token(exp=float("inf")),
             issuer.token(nbf=now + 120),
+            issuer.token(nbf=10**400),
+            issuer.token(iat=10**400),
+            issuer.token(iat=float("-inf")),
             issuer.token(iss="https://other.example"),
             issuer.token(aud="https://other.example"),
             issuer.token(aud=None),
@@ -168,6 +184,19 @@ async def test_without_keys_nobody_is_told_that_the_token_is_bad(probe_set: byte
         answer = await client.get("/v1/things/mine", headers=bearing(token))
         assert (answer.status_code, reason_of(answer)) == (503, "KEYS_UNAVAILABLE")
         assert (await client.get("/v1/things/x")).status_code == 200
+
+
+@pytest.mark.parametrize(("blanks", "each_s"), [(1000, 0.02), (3 << 20, 0.0)], ids=["drips", "is too large"])
+async def test_keys_that_do_not_end_hold_nobody_up(
+    probe_set: bytes, probe: ProbeServer, monkeypatch: pytest.MonkeyPatch, blanks: int, each_s: float
+) -> None:
+    monkeypatch.setattr("gateway.tokens._FETCH_S", 0.5)
+    async with guarded(probe_set, probe) as (issuer, client):
+        issuer.blanks, issuer.each_s = blanks, each_s
+        began = time.monotonic()
+        answer = await client.get("/v1/things/mine", headers=bearing(issuer.token()))
+        assert (answer.status_code, reason_of(answer)) == (503, "KEYS_UNAVAILABLE")
+        assert time.monotonic() - began < 5
 
 
 async def test_an_issuer_that_is_told_wrongly_is_refused_at_start(probe_set: bytes) -> None:
