@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -25,7 +26,7 @@ from gateway.coding import LEAST_BYTES
 from gateway.descriptors import ConfigError, Schema
 from gateway.errors import UpstreamErrors
 from gateway.head import MAX_METADATA_BYTES, OWN_HEADERS
-from gateway.limits import KINDS, Limits
+from gateway.limits import KINDS, SLOWEST, Limits
 from gateway.metrics import Meter
 from gateway.openapi import OpenApi
 from gateway.pages import PAGES, Pages
@@ -124,7 +125,11 @@ class GatewayConfig:
         found += [
             f"rate_limits: {name} is none of {', '.join(KINDS)}" for name in self.rate_limits if name not in KINDS
         ]
-        found += [f"rate_limits: {name} must be positive" for name, rate in self.rate_limits.items() if rate <= 0]
+        found += [
+            f"rate_limits: {name} must be a number from {SLOWEST:f}"
+            for name, rate in self.rate_limits.items()
+            if not SLOWEST <= rate < math.inf
+        ]
         found += [
             f"cache_control: {name} has {text!r}, which is no Cache-Control"
             for name, text in self.cache_control.items()

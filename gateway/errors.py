@@ -20,7 +20,7 @@ from google.rpc import error_details_pb2, status_pb2
 from gateway.descriptors import message_class
 from gateway.encode import JsonWriter
 from gateway.fields import WELL_KNOWN
-from gateway.texts import UnwritableError
+from gateway.texts import UnwritableError, write_duration
 
 DOMAIN = "gateway"
 JSON = b"application/json"
@@ -33,6 +33,8 @@ _DETAILS_KEY = "grpc-status-details-bin"
 # Raised for a message that has no JSON: by its writer, for a text that is no UTF-8, and for what is nested too deep.
 _NO_JSON = (UnwritableError, UnicodeDecodeError, orjson.JSONEncodeError, RecursionError)
 _RETRY_S = 1
+# Who is told to wait for longer does not come back either.
+_MOST_RETRY_S = 366 * 86_400
 _MOST_VIOLATIONS = 100
 _MOST_MESSAGE = 2000
 _MOST_FIELD = 200
@@ -214,8 +216,10 @@ def _rich_status(error: grpc.aio.AioRpcError) -> status_pb2.Status | None:
 
 
 def retry_info(after_s: float = _RETRY_S) -> Mapping[str, Any]:
-    """The detail that advises when to try again, in whole milliseconds."""
-    return {"@type": _RETRY_INFO, "retryDelay": f"{math.ceil(round(after_s * 1000, 3)) / 1000:g}s"}
+    """The detail that advises when to try again, in whole milliseconds, within a year."""
+    seconds, ms = divmod(math.ceil(round(min(after_s, _MOST_RETRY_S) * 1000, 3)), 1000)
+    delay = duration_pb2.Duration(seconds=seconds, nanos=ms * 1_000_000)
+    return {"@type": _RETRY_INFO, "retryDelay": write_duration(delay)}
 
 
 def _implied_headers(code: int, details: Iterable[Mapping[str, Any]]) -> Iterable[tuple[bytes, bytes]]:

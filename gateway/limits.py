@@ -21,6 +21,8 @@ from gateway.errors import HttpError, retry_info
 
 KINDS = ("address", "client")
 """Who is counted: where a request comes from, and what it shows as Authorization."""
+SLOWEST = 1e-6
+"""Of the rates: a request in eleven days and a half."""
 # As many characters as an address may have; what a proxy says may be anything.
 _MOST_ADDRESS = 45
 # So many seconds' worth may come at once.
@@ -39,15 +41,16 @@ class Limiter:
     def __init__(
         self, kind: str, rate: float, *, most: int = _REMEMBERED, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """`rate` in requests a second."""
+        """`rate` in requests a second, SLOWEST or more."""
         self.kind = kind
         self.each_s = 1 / rate
         self._burst = max(_LEAST_BURST, math.ceil(rate * _BURST_S))
-        self._window_s = self._burst * self.each_s
+        # How long it takes to have a burst again.
+        self.window_s = self._burst * self.each_s
         self._used_up: OrderedDict[str, float] = OrderedDict()
         self._most = most
         self._clock = clock
-        self._policy = b'"%s";q=%d;w=%d' % (kind.encode(), self._burst, math.ceil(self._window_s))
+        self._policy = b'"%s";q=%d;w=%d' % (kind.encode(), self._burst, math.ceil(self.window_s))
 
     def check(self, asker: str) -> None:
         """Count nothing. Raises HttpError 429 if a request may not be made now."""
@@ -58,7 +61,7 @@ class Limiter:
         now = self._clock()
         used_up = self._next(asker, now)
         self._keep(asker, used_up)
-        return self._headers(int((self._window_s - (used_up - now)) / self.each_s + _ROUNDING_S), used_up - now)
+        return self._headers(int((self.window_s - (used_up - now)) / self.each_s + _ROUNDING_S), used_up - now)
 
     def learn(self, asker: str, used_up: float) -> None:
         """Take in that an asker will not have used up what it has had before this moment, of the limiter's clock."""
@@ -68,8 +71,8 @@ class Limiter:
     def _next(self, asker: str, now: float) -> float:
         """When an asker will have used up what it has had and one more."""
         used_up = max(now, self._used_up.get(asker, 0.0)) + self.each_s
-        if used_up - now > self._window_s + _ROUNDING_S:
-            raise self._refused(used_up - now - self._window_s)
+        if used_up - now > self.window_s + _ROUNDING_S:
+            raise self._refused(used_up - now - self.window_s)
         return used_up
 
     def _keep(self, asker: str, used_up: float) -> None:

@@ -7,8 +7,8 @@ steady rate, for all that it has had. Only who has asked since is told of, so th
 
 What this promises: in the long run an asker has the rate, however it spreads its requests. Replicas that have not heard
 of each other grant a burst each, so of N there are at most N bursts at once; what was too much delays what comes next.
-Redis rounds to milliseconds, which makes at most a quarter of a percent for each replica. Where Redis is gone, hangs or
-has forgotten, each replica goes on with what it knows: the rate is then for each of them.
+Redis rounds to milliseconds, which makes at most a quarter of a percent for each replica. Where Redis is gone, hangs,
+has forgotten or says what cannot be, each replica goes on with what it knows: the rate is then for each of them.
 """
 
 from __future__ import annotations
@@ -32,11 +32,16 @@ _TRY_EVERY_S = 1.0
 _TIMEOUT_S = 1.0
 # Of one round. Whoever is beyond counts here alone.
 _MOST = 2000
+# Of bursts that an asker may have had of all replicas together. What is more nobody has granted, and it is left aside:
+# whoever stands there with it would be refused for as long.
+_MOST_BURSTS = 100
 _PREFIX = "gateway:rate"
 _ADD = """
 local ahead = {}
 for at, key in ipairs(KEYS) do
-  ahead[at] = math.max(0, redis.call('PTTL', key)) + ARGV[at]
+  local had = redis.call('PTTL', key)
+  if had < 0 or had > tonumber(ARGV[#KEYS + at]) then had = 0 end
+  ahead[at] = had + ARGV[at]
   if ahead[at] > 0 then redis.call('SET', key, '', 'PX', ahead[at]) end
 end
 return ahead
@@ -101,9 +106,13 @@ class SharedRates:
         told, self._since = self._since, {}
         keys = [f"{_PREFIX}:{limiter.kind}:{asker}" for limiter, asker in told]
         used_ms = [round(times * limiter.each_s * 1000) for (limiter, _), times in told.items()]
+        most_ms = [round(_MOST_BURSTS * limiter.window_s * 1000) for limiter, _ in told]
         # From before the question, so that the time it takes is not counted as used.
         now = self._clock()
-        for counted, ahead_ms in zip(told, await self._add(keys=keys, args=used_ms), strict=True):
+        answer = await self._add(keys=keys, args=[*used_ms, *most_ms])
+        for counted, ahead_ms, ours_ms, others_ms in zip(told, answer, used_ms, most_ms, strict=True):
+            if not ours_ms <= ahead_ms <= ours_ms + others_ms:
+                raise ValueError(f"{ahead_ms} ms ahead cannot be")
             limiter, asker = counted
             limiter.learn(asker, now + ahead_ms / 1000 + self._since.get(counted, 0) * limiter.each_s)
 

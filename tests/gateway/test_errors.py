@@ -1,5 +1,6 @@
 """Errors of upstreams, of the shim, and of nobody."""
 
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ from gateway.breaker import Breaker
 from gateway.cache import ResponseCache
 from gateway.codec import Codec
 from gateway.descriptors import load
-from gateway.errors import HTTP_CODES, UpstreamErrors, Violation, invalid
+from gateway.errors import HTTP_CODES, UpstreamErrors, Violation, invalid, retry_info
 from gateway.metrics import Meter
 from gateway.routes import Router, build
 from gateway.transcode import Transcoder
@@ -92,6 +93,22 @@ async def test_a_detail_that_is_nested_too_deep_is_left_out(probe_set: bytes) ->
 
     assert [detail.get("requestId") for detail in told.details] == [None, "beside"]
     assert b"because" in told.body()
+
+
+@pytest.mark.parametrize(
+    ("after_s", "told"),
+    [
+        (0.00000099, "0.001s"),
+        (1.5, "1.500s"),
+        (123456.789, "123456.789s"),
+        (999999.4, "999999.400s"),
+        (1e6, "1000000s"),
+        (1e300, "31622400s"),
+        (math.inf, "31622400s"),
+    ],
+)
+async def test_a_wait_has_all_its_digits_and_an_end(after_s: float, told: str) -> None:
+    assert retry_info(after_s)["retryDelay"] == told
 
 
 async def test_many_violations_are_cut_and_texts_are_printable() -> None:

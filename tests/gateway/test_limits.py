@@ -1,12 +1,13 @@
 """How often one may ask, and how many are remembered."""
 
 import asyncio
+import math
 
 import pytest
 
 from gateway.app import ConfigError, Gateway, GatewayConfig
 from gateway.errors import HttpError
-from gateway.limits import Limiter
+from gateway.limits import SLOWEST, Limiter
 from tests.gateway.probe import SERVICE, ProbeServer, reason_of, shim
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -51,7 +52,17 @@ async def test_what_is_told_is_what_is_left() -> None:
     with pytest.raises(HttpError) as refused:
         limiter.count("a")
     assert (refused.value.code, dict(refused.value.headers)[b"retry-after"]) == (429, b"1")
-    assert refused.value.details[-1]["retryDelay"] == "0.1s"
+    assert refused.value.details[-1]["retryDelay"] == "0.100s"
+
+
+async def test_the_slowest_rate_tells_all_its_digits() -> None:
+    limiter = Limiter("address", SLOWEST, clock=lambda: 0.0)
+    assert [counted(limiter) for _ in range(6)] == [True] * 5 + [False]
+    with pytest.raises(HttpError) as refused:
+        limiter.count("a")
+    told = dict(refused.value.headers)
+    assert (told[b"retry-after"], told[b"ratelimit"]) == (b"1000000", b'"address";r=0;t=1000000')
+    assert refused.value.details[-1]["retryDelay"] == "1000000s"
 
 
 async def test_no_more_are_remembered_than_there_is_room_for() -> None:
@@ -110,11 +121,12 @@ async def test_a_network_of_ipv6_counts_as_one(
 
 
 async def test_limits_that_are_none_are_refused_at_start(probe_set: bytes) -> None:
-    rates = {"address": 0.0, "person": 1.0}
+    rates = {"address": 0.0, "client": math.nan, "person": 1.0}
     config = GatewayConfig(descriptor_set=probe_set, upstreams={SERVICE: "127.0.0.1:1"}, rate_limits=rates)
     with pytest.raises(ConfigError) as refused:
         Gateway(config)
     assert refused.value.problems == (
         "rate_limits: person is none of address, client",
-        "rate_limits: address must be positive",
+        "rate_limits: address must be a number from 0.000001",
+        "rate_limits: client must be a number from 0.000001",
     )

@@ -183,6 +183,62 @@ async def test_a_redis_that_hangs_holds_no_request(redis: Redis) -> None:
             os.kill(redis.pid, signal.SIGCONT)
 
 
+async def test_a_key_that_lives_for_longer_than_it_can_is_left_aside(redis: Redis) -> None:
+    async with replicas(redis.url) as (one, two), Client.from_url(redis.url) as client:
+        await client.set(f"gateway:rate:address:{ADDRESS}", "", px=99_999_999_999)
+        assert one.asks(3) == 3
+        await one.shared.tell()
+        assert one.asks(1) == 1
+        assert two.asks(1) == 1
+        await two.shared.tell()
+        # Three by the one before it told, and its own.
+        assert two.asks(9) == 1
+
+
+@pytest.mark.parametrize(
+    "answer", [b"*1\r\n:99999999999\r\n", b"*1\r\n:-5\r\n", b"*1\r\n$3\r\nabc\r\n", b"+OK\r\n", b"-ERR no\r\n"]
+)
+async def test_what_redis_says_that_cannot_be_is_left_aside(
+    redis: Redis, caplog: pytest.LogCaptureFixture, answer: bytes
+) -> None:
+    caplog.set_level("INFO", "gateway")
+    async with replicas(redis.url) as (one, two):
+        redis.kill()
+        async with saying(answer, redis.port):
+            assert one.asks(1) == 1
+            await one.shared.tell()
+            assert one.asks(9) == 4
+            await one.shared.tell()
+            assert 90 < one.wait_s() <= 100
+        redis.start()
+        # The first to tell finds the connection closed.
+        one.asks(1, "192.0.2.3")
+        await one.shared.tell()
+        assert [one.asks(5, "192.0.2.2"), two.asks(1, "192.0.2.2")] == [5, 1]
+        await one.shared.tell()
+        await two.shared.tell()
+        assert two.asks(1, "192.0.2.2") == 0
+    told = [record.message for record in caplog.records if record.name == "gateway"]
+    assert told == ["rates are not shared", "rates are shared again"]
+
+
+@asynccontextmanager
+async def saying(answer: bytes, port: int) -> AsyncIterator[None]:
+    """What stands in Redis's place, and says this to whatever it is asked."""
+
+    connections: list[asyncio.StreamWriter] = []
+
+    async def say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(writer)
+        while await reader.read(1 << 16):
+            writer.write(answer)
+
+    async with await asyncio.start_server(say, "127.0.0.1", port):
+        yield
+        for connection in connections:
+            connection.close()
+
+
 @pytest.mark.parametrize("url", ["http://127.0.0.1", "redis://127.0.0.1:port/0", "nonsense"])
 async def test_what_is_no_redis_is_refused_at_start(probe_set: bytes, url: str) -> None:
     config = GatewayConfig(descriptor_set=probe_set, upstreams={SERVICE: "127.0.0.1:1"}, redis_url=url)
