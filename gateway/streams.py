@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from gateway.accept import weighed
 from gateway.errors import JSON, HttpError, internal, stopping
@@ -195,7 +196,9 @@ class AnswerStream:
             text = told.body()
         if form.failure is not None:
             await _send(send, before + form.failure(text), more=False)
-        # A body of bytes has no room for it, and is broken off.
+        else:
+            # A body of bytes has no room for it.
+            _break_off(send)
         return told.code
 
     def _told(self, error: BaseException) -> HttpError | None:
@@ -216,6 +219,18 @@ class AnswerStream:
 async def _send(send: Send, body: bytes, *, more: bool = True) -> None:
     if body or not more:
         await send({"type": "http.response.body", "body": body, "more_body": more})
+
+
+def _break_off(send: Send) -> None:
+    """Close the connection amid the answer, so that nobody takes it for whole.
+
+    Where somebody between has put a send of their own in the place of uvicorn's, uvicorn does so, but tells it as an
+    error of the app's.
+    """
+    cycle = getattr(send, "__self__", None)
+    if isinstance(cycle, RequestResponseCycle):
+        cycle.disconnected = True
+        cycle.transport.close()
 
 
 def _raw(first: Any, write: Callable[[Any], tuple[bytes, bytes]]) -> Form:

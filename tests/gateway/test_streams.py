@@ -139,7 +139,9 @@ def _raise(*_: Any) -> Any:
     raise RuntimeError("secret")
 
 
-async def test_bytes_are_passed_on_as_they_come_and_broken_off_when_they_fail(client: httpx.AsyncClient) -> None:
+async def test_bytes_are_passed_on_as_they_come_and_broken_off_when_they_fail(
+    client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
     whole = await client.get("/v1/download", params={"count": 3})
     nothing = await client.get("/v1/download")
 
@@ -148,6 +150,8 @@ async def test_bytes_are_passed_on_as_they_come_and_broken_off_when_they_fail(cl
     assert (nothing.status_code, nothing.content) == (200, b"")
     with pytest.raises(httpx.RemoteProtocolError):
         await client.get("/v1/download", params={"count": 3, "code": NOT_FOUND})
+    # It was the upstream's doing.
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 async def test_a_form_that_is_not_there_is_406(client: httpx.AsyncClient) -> None:
