@@ -17,6 +17,9 @@ _CAPABILITIES = ("cart_id", "order_id", "saga_id", "reservation_id")
 _AS_OTHERS = orjson.OPT_UTC_Z
 # For so long, lines of requests wait for others to be written with.
 _BUNDLED_S = 0.05
+# How grpc.aio's error begins when an answer was on its way and the call ended, as by a client that gives up. One that
+# could not be begun to be sent is told otherwise, and matters.
+_ANSWER_TO_NOBODY = 'Failed "execute_batch"'
 _NEVER = ("password", "payment_token", "authorization", "refresh_token", "access_token")
 
 
@@ -113,6 +116,11 @@ def set_up(level: str) -> None:
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     for noisy in ("aiosqlite", "asyncio", "alembic", "httpx", "httpcore"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_matters)
+
+
+def _matters(record: logging.LogRecord) -> bool:
+    return record.exc_info is None or not str(record.exc_info[1]).startswith(_ANSWER_TO_NOBODY)
 
 
 def _without_secrets(_: WrappedLogger, __: str, event: EventDict) -> EventDict:

@@ -4,7 +4,7 @@ import sys
 from datetime import UTC, datetime
 from typing import Any
 
-SET_UP = "import logging; from mesh import log; log.set_up('info'); log.set_up_access('door'); "
+SET_UP = "import logging; from mesh import log; log.set_up('info'); log.set_up_access('door')\n"
 
 
 def lines(program: str) -> list[dict[str, Any]]:
@@ -41,3 +41,16 @@ def test_a_line_of_a_request_looks_like_the_others() -> None:
 
 def test_lines_of_requests_are_left_out_above_their_level() -> None:
     assert lines("logging.getLogger().setLevel('WARNING'); logging.getLogger('door').info('%(method)s', {})") == []
+
+
+def test_an_answer_that_found_its_client_gone_is_no_news_and_other_failures_of_grpc_are() -> None:
+    gone, refused = 'Failed "execute_batch": (<SendMessageOperation>,)', "Failed grpc_call_start_batch: 8"
+
+    told = lines(
+        "logger = logging.getLogger('grpc._cython.cygrpc')\n"
+        f"for text in {(gone, refused)!r}:\n"
+        "    logger.error('raised by servicer method', exc_info=RuntimeError(text))\n"
+        "logger.error('told without an error')"
+    )
+
+    assert [line.get("exception") for line in told] == [f"RuntimeError: {refused}", None]
