@@ -32,8 +32,7 @@ class Acceptors:
         self._inner = inner._server  # noqa: SLF001 - see above
         self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
         self._tasks: list[asyncio.Task[None]] = []
-        # The loop itself keeps no task alive.
-        self._calls: set[asyncio.Task[None]] = set()
+        self._calls: set[_Driven] = set()
 
     def add(self, path: str, handler: grpc.RpcMethodHandler[Any, Any]) -> None:
         """Take in the calls of a method that is registered with the server. Those of streams are left to it."""
@@ -62,29 +61,33 @@ class Acceptors:
                 # The server stops, or the call was gone before it was taken in.
                 continue
             call = cygrpc._handle_unary_unary_rpc(handler, state, loop)  # noqa: SLF001 - as above
-            task = loop.create_task(cygrpc._handle_exceptions(state, call, loop, path))  # noqa: SLF001 - as above
-            self._calls.add(task)
-            task.add_done_callback(self._calls.discard)
-            _Driven(cygrpc._handle_cancellation_from_core(task, state, loop))  # noqa: SLF001 - as above
+            _Driven(cygrpc._schedule_rpc_coro(call, state, loop, path), self._calls)  # noqa: SLF001 - as above
 
 
 class _Driven:
-    """A coroutine that is driven by the futures it waits for, where a task of its own would be much for so little."""
+    """A coroutine that is driven by the futures it waits for, where a task of its own would be much for so little.
 
-    __slots__ = ("_send",)
+    It is among `alive` until it ends, since the loop itself keeps nothing alive.
+    """
 
-    def __init__(self, coroutine: Coroutine[Any, Any, None]) -> None:
+    __slots__ = ("_alive", "_send")
+
+    def __init__(self, coroutine: Coroutine[Any, Any, None], alive: set[_Driven]) -> None:
         self._send = coroutine.send
+        self._alive = alive
+        alive.add(self)
         self._go_on(None)
 
     def _go_on(self, _: object) -> None:
         try:
             future = self._send(None)
         except StopIteration:
+            self._alive.discard(self)
             return
         except Exception:  # noqa: BLE001 - whatever it is
             # Of one call: whoever took it in goes on.
             _log.exception("the watch over a call broke")
+            self._alive.discard(self)
             return
         # As a task does for what it waits for.
         future._asyncio_future_blocking = False  # noqa: SLF001 - what asyncio calls its protocol

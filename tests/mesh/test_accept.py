@@ -1,6 +1,7 @@
 """Calls that are taken in several at a time."""
 
 import asyncio
+from collections import Counter
 from typing import Any
 
 import grpc
@@ -11,7 +12,7 @@ from mesh.channel import open_channel
 from mesh.errors import Failure, Kind
 from mesh.run import GrpcHost
 from mesh.status import from_rpc_error
-from tests.mesh.echo import RULES, SECRET, Echo, method, no_keys, served
+from tests.mesh.echo import RULES, SECRET, SERVICE, Echo, method, no_keys, served
 
 MANY = 400
 
@@ -115,3 +116,39 @@ async def test_a_server_that_stops_finishes_what_it_has_taken_in_and_leaves_no_a
     assert len(accepting) >= len(RULES)
     assert acceptors() == []
     assert under_way == len(answers) == 20
+
+
+class Noting(Echo):
+    """Notes for each call how its task is named, and that its end has been told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tasks: Counter[str] = Counter()
+        self.ended = 0
+
+    def register(self, server: grpc.aio.Server) -> None:
+        async def answer(request: StringValue, context: Any) -> StringValue:
+            context.add_done_callback(self._end)
+            task = asyncio.current_task()
+            assert task is not None
+            self.tasks[task.get_name()] += 1
+            return request
+
+        handler = grpc.unary_unary_rpc_method_handler(
+            answer,
+            request_deserializer=StringValue.FromString,
+            response_serializer=StringValue.SerializeToString,
+        )
+        server.add_registered_method_handlers(SERVICE, {"Public": handler})
+
+    def _end(self, _: object) -> None:
+        self.ended += 1
+
+
+async def test_the_end_of_every_call_is_told_to_who_asked_for_it() -> None:
+    noting = Noting()
+    async with served(noting) as address, open_channel(address, "{}") as channel:
+        await asyncio.gather(*(method(channel)(StringValue(value=str(number))) for number in range(50)))
+
+    assert noting.ended == 50
+    assert noting.tasks == {f"HandleExceptions[/{SERVICE}/Public]": 50}
