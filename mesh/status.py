@@ -3,6 +3,7 @@
 Details follow AIP-193: an ErrorInfo always, a BadRequest when fields are named, a RetryInfo when retrying may help.
 """
 
+import asyncio
 from dataclasses import replace
 
 import grpc
@@ -68,7 +69,18 @@ async def abort(context: grpc.aio.ServicerContext[object, object], failure: Fail
     Of very many fields only so many are named as fit into a trailer that every client accepts.
     """
     trailer = ((DETAILS_KEY, _fitting(failure).SerializeToString()),)
-    await context.abort(_CODES[failure.kind.value], failure.message, trailer)
+    try:
+        await context.abort(_CODES[failure.kind.value], failure.message, trailer)
+    except grpc.aio.AbortError as aborted:
+        _let_go_with_its_call(aborted)
+        raise
+
+
+def _let_go_with_its_call(aborted: grpc.aio.AbortError) -> None:
+    """Have the frames that hold the call forgotten once it ends: the call holds the error until a collection else."""
+    task = asyncio.current_task()
+    if task is not None:
+        task.add_done_callback(lambda _: aborted.with_traceback(None))
 
 
 def _fitting(failure: Failure) -> Status:

@@ -1,10 +1,13 @@
 """Calls that are taken in several at a time."""
 
 import asyncio
+import gc
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import grpc
+import pytest
 from google.protobuf.wrappers_pb2 import StringValue
 
 from mesh.auth import Authenticator
@@ -152,3 +155,25 @@ async def test_the_end_of_every_call_is_told_to_who_asked_for_it() -> None:
 
     assert noting.ended == 50
     assert noting.tasks == {f"HandleExceptions[/{SERVICE}/Public]": 50}
+
+
+@pytest.fixture
+def uncollected() -> Iterator[None]:
+    """Nothing is collected meanwhile: what is in a cycle stays."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("uncollected")
+async def test_nothing_of_calls_that_failed_waits_for_a_collection() -> None:
+    async def refuse(_: str) -> str:
+        raise Failure(Kind.NOT_FOUND, "NO_SUCH_THING", "There is none.")
+
+    async with served(Echo(refuse)) as address, open_channel(address, "{}") as channel:
+        calls = [method(channel)(StringValue()) for _ in range(40)]
+        await asyncio.gather(*calls, return_exceptions=True)
+
+    kept = Counter(type(thing).__name__ for thing in gc.get_objects())
+    assert (kept["_ServicerContext"], kept["RPCState"], kept["AbortError"]) == (0, 0, 0)
