@@ -23,7 +23,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from mesh.accept import Acceptors
+from mesh.accept import Acceptors, open_server
 from mesh.auth import Authenticator
 from mesh.interceptors import PolicyInterceptor
 
@@ -88,8 +88,8 @@ class GrpcHost:
         self._bind = bind
         self._port = port
         descriptors = [descriptor for service in services for descriptor in service.descriptors]
-        self._server = grpc.aio.server(
-            options=[
+        self._server = open_server(
+            [
                 # A second process on the same port is a mistake, not load balancing.
                 ("grpc.so_reuseport", 0),
                 # As for the channels to it.

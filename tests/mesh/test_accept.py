@@ -2,9 +2,11 @@
 
 import asyncio
 import gc
+import sys
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -18,6 +20,7 @@ from mesh.status import from_rpc_error
 from tests.mesh.echo import RULES, SECRET, SERVICE, Echo, method, no_keys, served
 
 MANY = 400
+ROOT = Path(__file__).parents[2]
 
 
 class Gate:
@@ -119,6 +122,30 @@ async def test_a_server_that_stops_finishes_what_it_has_taken_in_and_leaves_no_a
     assert len(accepting) >= len(RULES)
     assert acceptors() == []
     assert under_way == len(answers) == 20
+
+
+@pytest.mark.parametrize("path", [f"/{SERVICE}/Unknown".encode(), b"/\xff"])
+async def test_calls_of_methods_that_do_not_exist_are_unimplemented_and_disturb_nobody(path: bytes) -> None:
+    async with served(Echo()) as address, grpc.aio.insecure_channel(address) as channel:
+        unknown: Any = channel.unary_unary(cast("str", path))
+        for _ in range(3):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await unknown(b"", timeout=10)
+            assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+        answers = [await method(channel)(StringValue(value=str(number))) for number in range(20)]
+
+    assert [answer.value for answer in answers] == [str(number) for number in range(20)]
+
+
+async def test_a_server_whose_serving_ends_by_itself_takes_its_process_with_it() -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.mesh.broken_program", cwd=ROOT, stderr=asyncio.subprocess.PIPE
+    )
+    _, told = await asyncio.wait_for(process.communicate(), 60)
+
+    assert process.returncode == 1
+    assert [b"serving ended by itself" in line for line in told.splitlines()] == [True]
 
 
 class Noting(Echo):
