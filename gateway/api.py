@@ -158,7 +158,8 @@ class Api:
             logger.exception("request failed", extra=head.ids)
             answer = answer_of(internal())
         if isinstance(answer, AnswerStream):
-            _done(scope, head, await answer.send(send, head.request_id, head.answer_headers), started)
+            status = await answer.send(send, head.request_id, head.answer_headers)
+            _done(scope, head, status, started, sent=_OK)
             return
         status, headers, body = answer
         if status != _NOT_MODIFIED:
@@ -384,11 +385,11 @@ class Api:
             logger.warning("upstream failed", extra=fields)
 
 
-def _done(scope: Scope, head: Head, status: int, started: float) -> None:
-    """Count a request, log it, and end its span."""
+def _done(scope: Scope, head: Head, status: int, started: float, *, sent: int | None = None) -> None:
+    """Count a request, log it, and end its span; `sent` is the status that went out, if another."""
     head.meter.note(scope["method"], status, started=started, ids=head.ids)
     if head.span is not None:
-        head.span.end(scope["method"], head.meter.template, status)
+        head.span.end(scope["method"], head.meter.template, status, sent=sent or status)
 
 
 def _call(endpoint: Endpoint, message: Any, head: Head, *, timeout: float) -> Any:

@@ -108,12 +108,15 @@ class RequestSpan:
         self._spans.end_with(span, call)
         return call
 
-    def end(self, method: str, route: str, status: int) -> None:
-        """The request is answered with that status, and was one to that route, or UNMATCHED."""
+    def end(self, method: str, route: str, status: int, *, sent: int) -> None:
+        """The request came to that status, and was one to that route, or UNMATCHED.
+
+        `sent` is the status that the client got: a stream's, though it failed behind it.
+        """
         if route != UNMATCHED:
             self._span.update_name(f"{known_method(method)} {route}")
             self._span.set_attributes({"http.route": route, "url.path": route})
-        self._span.set_attribute("http.response.status_code", status)
+        self._span.set_attribute("http.response.status_code", sent)
         if status >= _SERVER_ERROR:
             self._span.set_attribute("error.type", str(status))
             self._span.set_status(StatusCode.ERROR)

@@ -155,6 +155,21 @@ async def test_a_stream_s_spans_last_as_long_as_it_does(probe_set: bytes, probe:
         assert collector.one(name).start_time_unix_nano < midway < collector.one(name).end_time_unix_nano
 
 
+@pytest.mark.parametrize(("code", "status"), [("NOT_FOUND", 404), ("UNAVAILABLE", 503)])
+async def test_a_stream_that_fails_later_was_answered_with_200(
+    probe_set: bytes, probe: ProbeServer, code: str, status: int
+) -> None:
+    async with traced(probe_set, probe) as (http, collector):
+        number = grpc.StatusCode[code].value[0]
+        assert (await http.get("/v1/watch", params={"count": 1, "code": number})).status_code == 200
+
+    server = collector.one("GET /v1/watch")
+    assert attributes(server)["http.response.status_code"] == 200
+    # The server's own errors are told nevertheless.
+    assert (server.status.code == Status.STATUS_CODE_ERROR) is (status >= 500)
+    assert attributes(server).get("error.type") == (str(status) if status >= 500 else None)
+
+
 async def test_a_client_that_leaves_ends_the_spans(probe_set: bytes, probe: ProbeServer) -> None:
     async with traced(probe_set, probe) as (http, collector):
         probe.hanging.clear()
