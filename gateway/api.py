@@ -195,12 +195,6 @@ class Api:
             return await self._shared(scope, endpoint, segments, head)
         message = await self._message(scope, receive, endpoint, segments, head)
         if endpoint.answers_many:
-            if head.if_match:
-                raise invalid([Violation("if-match", "this method compares no etag")])
-            if scope["method"] == "HEAD":
-                # Nobody reads what would come, however long it came.
-                form = None if transcoder.answers_raw else choose(head.accept)
-                return _OK, [(b"content-type", form.content_type)] if form is not None else [], b""
             return await self._stream(scope, endpoint, message, head)
         reply = await self._call(scope, endpoint, message, head)
         content_type, data = transcoder.write(reply, accept=head.accept)
@@ -282,9 +276,16 @@ class Api:
         others = [(name, value) for name, value in headers if name != b"vary"]
         return [*others, (b"vary", self._varies), (b"cache-control", cache_control)]
 
-    async def _stream(self, scope: Scope, endpoint: Endpoint, message: Any, head: Head) -> AnswerStream:
+    async def _stream(
+        self, scope: Scope, endpoint: Endpoint, message: Any, head: Head
+    ) -> tuple[int, list[tuple[bytes, bytes]], bytes] | AnswerStream:
         """The answer's stream, once it has a first message, an end, or nothing to say for a while."""
+        if head.if_match:
+            raise invalid([Violation("if-match", "this method compares no etag")])
         form = None if endpoint.transcoder.answers_raw else choose(head.accept)
+        if scope["method"] == "HEAD":
+            # Nobody reads what would come, however long it came.
+            return _OK, [(b"content-type", form.content_type)] if form is not None else [], b""
         rpc = self._begin(scope, endpoint, message, head)
         stream = AnswerStream(
             rpc,

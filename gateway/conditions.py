@@ -15,7 +15,7 @@ from google.protobuf.descriptor import FieldDescriptor
 
 from gateway.coding import CODINGS, Coding
 from gateway.errors import JSON, HttpError, Violation, invalid
-from gateway.fields import has_text
+from gateway.fields import has_text, message_of
 from gateway.routes import Route
 
 ANY = "*"
@@ -41,17 +41,17 @@ def guard_of(route: Route) -> tuple[tuple[FieldDescriptor, ...], Callable[[Any],
     request = route.method.input
     if has_text(request, FIELD):
         return (request.fields_by_name[FIELD],), lambda request: request
-    held = [request.fields_by_name.get(route.rule.body)] if route.rule.body != "*" else request.fields
-    found = [field for field in held if field is not None and _holds_tag(field)]
+    body = route.rule.body
+    found = [field for field in request.fields if body in ("*", field.name) and _holds_tag(field)]
     # Of several resources none is the one that is meant.
     if len(found) != 1:
         return None
     resource, name = found[0], found[0].name
-    return (resource, resource.message_type.fields_by_name[FIELD]), lambda request: getattr(request, name)
+    return (resource, message_of(resource).fields_by_name[FIELD]), lambda request: getattr(request, name)
 
 
 def _holds_tag(field: FieldDescriptor) -> bool:
-    return not field.is_repeated and field.message_type is not None and has_text(field.message_type, FIELD)
+    return not field.is_repeated and field.message_type is not None and has_text(message_of(field), FIELD)
 
 
 def tag_of(route: Route) -> Callable[[Any], str] | None:

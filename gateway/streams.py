@@ -150,6 +150,7 @@ class AnswerStream:
             return await self._send_all(send, form)
         except asyncio.CancelledError:
             # Amid a message, which the client does not take.
+            _break_off(send)
             return stopping().code
         finally:
             self._end()
