@@ -225,7 +225,8 @@ class BoundedProtocol(HttpToolsProtocol):
             given = b",".join(value for name, value in self.headers if name == b"transfer-encoding")
             *others, last = [coding.strip().lower() for coding in given.split(b",")]
             if others and last == b"chunked":
-                self._refusal = _unknown_coding()
+                # HTTP would have 501, which says that it is the server's fault.
+                self._refusal = _malformed("the one transfer coding that is taken is chunked")
         if self._refusal is not None:
             raise _RefusedError
 
@@ -365,12 +366,6 @@ def _response(error: HttpError) -> bytes:
     code, headers, body = answer_of(error)
     lines = [b"%s: %s\r\n" % header for header in headers]
     return b"".join([STATUS_LINE[code], *lines, b"content-length: %d\r\nconnection: close\r\n\r\n" % len(body), body])
-
-
-def _unknown_coding() -> HttpError:
-    return HttpError(
-        grpc.StatusCode.UNIMPLEMENTED, "UNKNOWN_TRANSFER_CODING", "the one transfer coding that is taken is chunked"
-    )
 
 
 def _malformed(message: str) -> HttpError:

@@ -438,10 +438,10 @@ async def test_http_1_0_has_no_hosts_and_does_not_wait_to_be_told_to_go_on(tight
         assert (await connection.all()).startswith(b"HTTP/1.1 200 ")
 
 
-async def test_a_transfer_coding_that_is_not_known_is_501(tight: httpx.AsyncClient) -> None:
+async def test_a_transfer_coding_that_is_not_known_is_refused(tight: httpx.AsyncClient) -> None:
     async with wire(tight) as connection:
         await connection.send(HEAD + b"transfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n")
-        assert (await connection.all()).startswith(b"HTTP/1.1 501 ")
+        assert (await connection.all()).startswith(b"HTTP/1.1 400 ")
 
 
 async def test_a_taken_port_is_an_os_error() -> None:
