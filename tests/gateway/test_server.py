@@ -349,6 +349,16 @@ async def test_of_a_flood_of_requests_few_wait_here(small: httpx.AsyncClient) ->
         assert 0 < sum(isinstance(one, RequestResponseCycle) for one in gc.get_objects()) < 1000
 
 
+async def test_what_has_begun_behind_a_flood_is_read_to_its_end(small: httpx.AsyncClient) -> None:
+    many = 600
+    async with wire(small) as connection:
+        await connection.send(GET * many + GET[:10])
+        for _ in range(many):
+            assert (await connection.answer())[0] == 200
+        await connection.send(GET[10:])
+        assert (await connection.answer())[0] == 200
+
+
 async def test_who_always_has_a_request_under_way_leaves_nothing_behind(small: httpx.AsyncClient) -> None:
     async with wire(small) as connection:
         await connection.send(GET)
