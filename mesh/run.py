@@ -18,7 +18,6 @@ from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, Protocol, cast
 
 import grpc
-import uvloop
 from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
@@ -26,6 +25,7 @@ from grpc_reflection.v1alpha import reflection
 from mesh.accept import Acceptors, open_server
 from mesh.auth import Authenticator
 from mesh.interceptors import PolicyInterceptor
+from mesh.loop import Loop
 
 _READY_EVERY_S = 1.0
 _SWITCH_S = 0.0005
@@ -165,14 +165,14 @@ def stop_signal() -> asyncio.Event:
 
 
 def run(main: Coroutine[Any, Any, int]) -> int:
-    """Run a program's main coroutine on uvloop and answer its exit code."""
+    """Run a program's main coroutine on a loop of its own and answer its exit code."""
     _wait_for_ones_turn()
     # What a request makes is gone with it by itself, cycles are few: to look for them as often as by default costs a
     # busy program a fourteenth of its time.
     gc.set_threshold(*_GC_THRESHOLDS)
     # SQLite is worked in threads: at the default of 5 ms a busy loop would make each of their answers wait that long.
     sys.setswitchinterval(_SWITCH_S)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=Loop) as runner:
         return runner.run(main)
 
 
