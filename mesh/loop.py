@@ -7,7 +7,6 @@ tests/mesh/test_loop.py tells when the loop no longer knows it.
 """
 
 import socket
-from collections.abc import Callable
 from typing import Any
 
 import uvloop
@@ -32,7 +31,8 @@ class WakeUps(socket.socket):
 class Loop(uvloop.Loop):
     """uvloop's, with that."""
 
-    def add_reader(self, fd: Any, callback: Callable[..., Any], *args: Any) -> None:
+    # The stubs tie the arguments to the callback.
+    def add_reader(self, fd: Any, callback: Any, *args: Any) -> None:  # type: ignore[override]
         """As any loop's."""
         owner = getattr(getattr(callback, "func", None), "__self__", None)
         if isinstance(owner, cygrpc.PollerCompletionQueue) and isinstance(fd, socket.socket):
