@@ -38,6 +38,7 @@ _MAY_CALL_DIRECTLY: Mapping[str, str] = {
     "checkout_service/app.py": "the simulated provider's webhooks: the provider's own call, which it repeats",
     "mesh/auth.py": "fetching the keys that verify tokens: it changes nothing, and is repeated",
     "gateway/upstream.py": "the shim passes its clients' calls on; it keeps nothing, and they repeat them",
+    "gateway/service_config.py": "asks gRPC's core what it thinks of a config; nobody is there to be called",
     "gateway/unary.py": "as gateway/upstream.py, whose unary calls it makes",
     "mesh/channel.py": "gives the methods that Calls is handed their time-outs",
     "mesh/interceptors.py": "the server's side: handlers, not calls",
