@@ -70,7 +70,7 @@ class WatchfulFlow(FlowControl):
 
     def resume_reading(self) -> None:
         """Read on, if there is room."""
-        if self._may_read():
+        if self.read_paused and self._may_read():
             super().resume_reading()
 
     def _look(self) -> None:
