@@ -23,7 +23,17 @@ from gateway import coding, conditions
 from gateway.body import read_body
 from gateway.breaker import Breaker
 from gateway.cache import ResponseCache
-from gateway.errors import JSON, HttpError, UpstreamErrors, Violation, internal, invalid, stopping
+from gateway.errors import (
+    HttpError,
+    UpstreamErrors,
+    Violation,
+    answer_of,
+    internal,
+    invalid,
+    method_not_allowed,
+    not_found,
+    stopping,
+)
 from gateway.head import MAX_METADATA_BYTES, PASSED_HEADERS, TRACING, Head, new_head, read_head, timeout_s
 from gateway.inflow import ClientGoneError, Inflow
 from gateway.limits import Limits
@@ -444,25 +454,3 @@ def _presented(
         headers.append((b"content-encoding", used.name.encode()))
         data = used.compress(data)
     return _OK, headers, data
-
-
-def answer_of(error: HttpError) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
-    """Status, headers and body of an error."""
-    return error.code, [(b"content-type", JSON), *error.headers], error.body()
-
-
-def not_found() -> HttpError:
-    """No route matches the path."""
-    return HttpError(grpc.StatusCode.NOT_FOUND, "ROUTE_NOT_FOUND", "nothing is served under this path")
-
-
-def method_not_allowed(allow: list[str]) -> HttpError:
-    """The path is served with other HTTP methods."""
-    methods = ", ".join(allow)
-    return HttpError(
-        grpc.StatusCode.UNIMPLEMENTED,
-        "METHOD_NOT_ALLOWED",
-        f"this path is served with {methods}",
-        http_code=405,
-        headers=[(b"allow", methods.encode())],
-    )

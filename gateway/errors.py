@@ -141,6 +141,28 @@ def internal() -> HttpError:
     return HttpError(grpc.StatusCode.INTERNAL, "INTERNAL", _MASKED[grpc.StatusCode.INTERNAL])
 
 
+def answer_of(error: HttpError) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    """Status, headers and body of an error."""
+    return error.code, [(b"content-type", JSON), *error.headers], error.body()
+
+
+def not_found() -> HttpError:
+    """No route matches the path."""
+    return HttpError(grpc.StatusCode.NOT_FOUND, "ROUTE_NOT_FOUND", "nothing is served under this path")
+
+
+def method_not_allowed(allow: list[str]) -> HttpError:
+    """The path is served with other HTTP methods."""
+    methods = ", ".join(allow)
+    return HttpError(
+        grpc.StatusCode.UNIMPLEMENTED,
+        "METHOD_NOT_ALLOWED",
+        f"this path is served with {methods}",
+        http_code=405,
+        headers=[(b"allow", methods.encode())],
+    )
+
+
 def printable(text: str, *, most: int = _MOST_MESSAGE) -> str:
     """The text, cut to `most` characters, with whatever JSON cannot carry escaped."""
     if len(text) > most:

@@ -14,8 +14,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from gateway.api import answer_of, method_not_allowed, not_found
-from gateway.errors import HttpError, internal, unavailable
+from gateway.errors import HttpError, answer_of, internal, method_not_allowed, not_found, unavailable
 
 _ASSETS = {
     "swagger-ui.css": "text/css",

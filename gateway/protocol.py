@@ -16,9 +16,9 @@ import grpc
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from gateway.api import AT_ONCE, ON_DISCONNECT, UNHURRIED, Send, answer_of
+from gateway.api import AT_ONCE, ON_DISCONNECT, UNHURRIED, Send
 from gateway.body import CLOSE, IS_WHOLE
-from gateway.errors import HttpError
+from gateway.errors import HttpError, answer_of
 from gateway.transport import JoinedTransport, WatchfulFlow
 
 # How much is parsed at once, and how many requests may wait behind the one that is being answered before the rest of

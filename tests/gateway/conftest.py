@@ -7,6 +7,7 @@ import pytest
 import pytest_asyncio
 
 from tests.gateway.probe import ProbeServer, compile_probe, serving, shim
+from tests.gateway.wire import TIGHT
 
 
 @pytest.fixture(scope="session")
@@ -27,3 +28,17 @@ async def client(probe_set: bytes, probe: ProbeServer) -> AsyncIterator[httpx.As
     """A client of a shim before the probe."""
     async with shim(probe_set, probe.address, forward_headers=("X-Extra",)) as http:
         yield http
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def tight(probe_set: bytes, probe: ProbeServer) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a shim that has little patience."""
+    async with shim(probe_set, probe.address, limits=TIGHT, max_body_bytes=1000) as client:
+        yield client
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def small(probe_set: bytes, probe: ProbeServer) -> AsyncIterator[httpx.AsyncClient]:
+    """Takes bodies as small, with the usual time for them."""
+    async with shim(probe_set, probe.address, max_body_bytes=1000) as client:
+        yield client

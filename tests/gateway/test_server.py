@@ -1,8 +1,6 @@
 """The bounds of a connection, over raw sockets, and the server's life."""
 
 import asyncio
-import contextlib
-import gc
 import json
 import socket
 from collections.abc import AsyncIterator
@@ -12,23 +10,13 @@ from dataclasses import replace
 import httpx
 import pytest
 import pytest_asyncio
-from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from gateway.app import Gateway, GatewayConfig
-from gateway.server import HttpServer, Limits
-from gateway.unary import UnaryRpc
+from gateway.server import HttpServer
 from tests.gateway.probe import SERVICE, ProbeServer, reason_of, serving, shim
+from tests.gateway.wire import GET, HEAD, TIGHT, wire
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-TIGHT = Limits(head_bytes=4096, head_count=20, head_s=0.3, message_s=0.4, keep_alive_s=1)
-GET = b"GET /v1/echo HTTP/1.1\r\nhost: a\r\n\r\n"
-HEAD = b"POST /v1/echo HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n"
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def tight(probe_set: bytes, probe: ProbeServer) -> AsyncIterator[httpx.AsyncClient]:
-    async with shim(probe_set, probe.address, limits=TIGHT, max_body_bytes=1000) as client:
-        yield client
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -36,59 +24,6 @@ async def tight_for_many(probe_set: bytes, probe: ProbeServer) -> AsyncIterator[
     """As tight, but with the time that a busy machine needs to read the first bytes of hundreds."""
     async with shim(probe_set, probe.address, limits=replace(TIGHT, head_s=2.0)) as client:
         yield client
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def small(probe_set: bytes, probe: ProbeServer) -> AsyncIterator[httpx.AsyncClient]:
-    """Takes bodies as small, with the usual time for them."""
-    async with shim(probe_set, probe.address, max_body_bytes=1000) as client:
-        yield client
-
-
-class Wire:
-    """One raw connection."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader, self._writer = reader, writer
-
-    async def send(self, data: bytes) -> None:
-        self._writer.write(data)
-        await self._writer.drain()
-
-    async def send_until_closed(self, data: bytes, times: int = 100_000) -> bool:
-        """Send again and again, as a peer that does not listen. Answers whether the other side hung up."""
-        try:
-            for _ in range(times):
-                await self.send(data)
-        except ConnectionError:
-            return True
-        return False
-
-    async def all(self) -> bytes:
-        """What comes until the other side closes, which it has to within 5 s; b"" for a reset."""
-        try:
-            return await asyncio.wait_for(self._reader.read(), 5)
-        except ConnectionError:
-            return b""
-
-    async def some(self) -> bytes:
-        """What comes next."""
-        return await asyncio.wait_for(self._reader.read(1 << 16), 5)
-
-    async def answer(self) -> tuple[int, bytes]:
-        """Status and body of one answer."""
-        head = await asyncio.wait_for(self._reader.readuntil(b"\r\n\r\n"), 5)
-        length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
-        return int(head.split(b" ")[1]), await self._reader.readexactly(length)
-
-
-@asynccontextmanager
-async def wire(client: httpx.AsyncClient) -> AsyncIterator[Wire]:
-    reader, writer = await asyncio.open_connection(client.base_url.host, client.base_url.port)
-    try:
-        yield Wire(reader, writer)
-    finally:
-        writer.transport.abort()
 
 
 async def test_a_head_that_never_ends_is_408_then_closed(tight: httpx.AsyncClient) -> None:
@@ -333,125 +268,6 @@ async def test_nobody_is_connected_through(tight: httpx.AsyncClient) -> None:
     async with wire(tight) as connection:
         await connection.send(b"CONNECT a.test:443 HTTP/1.1\r\nhost: a\r\n\r\n" + GET)
         assert (await connection.all()).startswith(b"HTTP/1.1 4")
-
-
-# --- requests behind requests
-
-WATCH = b"GET /v1/watch?count=1&hangs=true HTTP/1.1\r\nhost: a\r\naccept: application/x-ndjson\r\n\r\n"
-
-
-async def test_of_a_flood_of_requests_few_wait_here(small: httpx.AsyncClient) -> None:
-    async with wire(small) as connection:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(2):
-                await connection.send_until_closed(GET * 10_000, 20)
-        gc.collect()
-        assert 0 < sum(isinstance(one, RequestResponseCycle) for one in gc.get_objects()) < 1000
-
-
-async def test_what_has_begun_behind_a_flood_is_read_to_its_end(small: httpx.AsyncClient) -> None:
-    many = 600
-    async with wire(small) as connection:
-        await connection.send(GET * many + GET[:10])
-        for _ in range(many):
-            assert (await connection.answer())[0] == 200
-        await connection.send(GET[10:])
-        assert (await connection.answer())[0] == 200
-
-
-async def test_who_always_has_a_request_under_way_leaves_nothing_behind(small: httpx.AsyncClient) -> None:
-    async with wire(small) as connection:
-        await connection.send(GET)
-        for _ in range(300):
-            await connection.send(GET)
-            assert (await connection.answer())[0] == 200
-        gc.collect()
-        assert sum(isinstance(one, UnaryRpc) for one in gc.get_objects()) < 30
-
-
-@pytest.mark.parametrize("first", [WATCH, WATCH.replace(b"count=1", b"count=0"), b"GET /v1/hang" + GET[12:]])
-async def test_a_client_that_goes_is_noticed_although_it_has_asked_for_more(
-    small: httpx.AsyncClient, probe: ProbeServer, first: bytes
-) -> None:
-    probe.hanging.clear()
-    probe.cancelled.clear()
-    async with wire(small) as connection:
-        await connection.send(first)
-        await asyncio.wait_for(probe.hanging.wait(), 5)
-        await connection.send(GET)
-    await asyncio.wait_for(probe.cancelled.wait(), 1)
-
-
-@pytest.mark.parametrize("size", [70_000, 500_000])
-async def test_a_client_that_goes_is_noticed_although_its_body_was_large(
-    probe_set: bytes, probe: ProbeServer, size: int
-) -> None:
-    probe.hanging.clear()
-    probe.cancelled.clear()
-    async with shim(probe_set, probe.address) as client, wire(client) as connection:
-        body = b'{"text": "%s"}' % (b"x" * size)
-        await connection.send(b"POST /v1/hang HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n" % len(body))
-        await connection.send(body[:10])
-        await connection.send(body[10:])
-        await asyncio.wait_for(probe.hanging.wait(), 5)
-    await asyncio.wait_for(probe.cancelled.wait(), 1)
-
-
-async def test_a_request_is_answered_although_nonsense_follows(tight: httpx.AsyncClient) -> None:
-    async with wire(tight) as connection:
-        await connection.send(GET.replace(b"echo", b"echo?text=one") + b"\0nonsense\r\n\r\n")
-        assert b'"one"' in (await connection.answer())[1]
-        assert (await connection.all()).startswith(b"HTTP/1.1 400 ")
-
-
-async def test_what_follows_a_stream_has_all_its_time(tight: httpx.AsyncClient, probe: ProbeServer) -> None:
-    probe.hanging.clear()
-    async with wire(tight) as connection:
-        await connection.send(WATCH)
-        await asyncio.wait_for(probe.hanging.wait(), 5)
-        await connection.send(GET[:10])
-        # Longer than a head may take, once it is its turn.
-        await asyncio.sleep(2 * TIGHT.head_s)
-        probe.release.set()
-        await connection.send(GET[10:])
-        got = b""
-        while got.count(b"HTTP/1.1 200 ") < 2:
-            got += (more := await connection.some())
-            assert more
-    probe.release.clear()
-    assert got.index(b"\r\n0\r\n\r\n") < got.rindex(b"HTTP/1.1 200 ")
-
-
-async def test_who_is_told_that_the_connection_closes_has_it_closed(tight: httpx.AsyncClient) -> None:
-    async with wire(tight) as connection:
-        await connection.send(HEAD + b"connection: close\r\ncontent-length: 1001\r\n\r\n" + b" " * 1001 + GET)
-        got = await connection.all()
-    assert got.startswith(b"HTTP/1.1 413 ")
-    assert (got.count(b"HTTP/1.1"), got.count(b"connection: close")) == (1, 1)
-
-
-# --- what HTTP wants of a head
-
-
-@pytest.mark.parametrize("hosts", [b"", b"host: a\r\nhost: a\r\n"])
-async def test_a_request_names_its_host_once(tight: httpx.AsyncClient, hosts: bytes) -> None:
-    async with wire(tight) as connection:
-        await connection.send(b"GET /v1/echo HTTP/1.1\r\n" + hosts + b"\r\n")
-        assert (await connection.all()).startswith(b"HTTP/1.1 400 ")
-
-
-async def test_http_1_0_has_no_hosts_and_does_not_wait_to_be_told_to_go_on(tight: httpx.AsyncClient) -> None:
-    async with wire(tight) as connection:
-        head = HEAD.replace(b"HTTP/1.1\r\nhost: a", b"HTTP/1.0") + b"expect: 100-continue\r\ncontent-length: 2\r\n\r\n"
-        await connection.send(head)
-        await connection.send(b"{}")
-        assert (await connection.all()).startswith(b"HTTP/1.1 200 ")
-
-
-async def test_a_transfer_coding_that_is_not_known_is_refused(tight: httpx.AsyncClient) -> None:
-    async with wire(tight) as connection:
-        await connection.send(HEAD + b"transfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n")
-        assert (await connection.all()).startswith(b"HTTP/1.1 400 ")
 
 
 async def test_a_taken_port_is_an_os_error() -> None:
