@@ -71,6 +71,12 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unhurried = False
         # What is to be said behind all that is still being answered, before the connection is closed.
         self._parting: HttpError | None = None
+        self._extensions: Any = {
+            ON_DISCONNECT: self._when_gone,
+            UNHURRIED: self._let_flow,
+            IS_WHOLE: self._is_whole,
+            AT_ONCE: self._send_at_once,
+        }
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the clock: a connection that asks nothing is not kept."""
@@ -119,13 +125,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._knows_head:
             return
         super().on_message_begin()
-        extensions: Any = {
-            ON_DISCONNECT: self._when_gone,
-            UNHURRIED: self._let_flow,
-            IS_WHOLE: self._is_whole,
-            AT_ONCE: self._send_at_once,
-        }
-        self.scope["extensions"] = extensions
+        self.scope["extensions"] = self._extensions.copy()
         self._in_head = self._in_message = True
         self._head_bytes = self._head_count = 0
 
