@@ -13,7 +13,7 @@ from pathlib import Path
 
 from gateway import settings
 from gateway.app import OTLP_ENDPOINT, ConfigError, Gateway, GatewayConfig
-from gateway.metrics import ACCESS_LOG
+from gateway.metrics import ACCESS_LOG, tell_requests_by
 from gateway.reflect import reflect
 from gateway.server import HttpServer
 from mesh import log
@@ -37,7 +37,7 @@ class Arguments:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run until SIGTERM or SIGINT. Exit code 2, with every problem named, if that cannot begin."""
     log.set_up("INFO")
-    log.set_up_access(ACCESS_LOG)
+    tell_requests_by(log.access_lines(ACCESS_LOG))
     logging.getLogger("grpc_reflection").setLevel(logging.WARNING)
     try:
         return run(_serve(_arguments(argv)))

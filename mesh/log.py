@@ -1,9 +1,11 @@
 """Logs: one JSON object a line on stderr, or colours on a terminal. Ids that are capabilities are masked."""
 
 import asyncio
+import atexit
 import contextlib
 import logging
 import sys
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -28,62 +30,46 @@ def mask(identifier: str) -> str:
     return f"..{identifier[-6:]}" if len(identifier) > 6 else "..."  # noqa: PLR2004 - the masked length
 
 
-def set_up_access(name: str) -> None:
-    """Give the logger of a server's requests a way of its own to stderr, as short as the many lines are alike.
+def access_lines(name: str) -> Callable[[Mapping[str, object]], None] | None:
+    """What writes a line of a server's requests by its fields, which hold no secret, in half the time of a logger.
 
-    For lines whose only argument is a mapping of their fields, which hold no secret. On a terminal all stays as it is.
+    The line is the one of a logger of this name at INFO. For a program of one loop. None on a terminal, where the
+    logger shall write it.
     """
-    if sys.stderr.isatty():
-        return
-    handler = _BundlingHandler()
-    handler.setFormatter(_AccessFormatter())
-    logger = logging.getLogger(name)
-    logger.handlers[:] = [handler]
-    logger.propagate = False
+    return None if sys.stderr.isatty() else _AccessLines(name).add
 
 
-class _BundlingHandler(logging.Handler):
+class _AccessLines:
     """Writes the lines of a moment in one go; at the end of the program those of its last."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, name: str) -> None:
+        self._name = name
         self._lines: list[str] = []
-        # Who will write them.
-        self._loop: asyncio.AbstractEventLoop | None = None
+        # Whether a loop will write them.
+        self._is_promised = False
+        atexit.register(self._write)
 
-    def emit(self, record: logging.LogRecord) -> None:
+    def add(self, fields: Mapping[str, object]) -> None:
         """Write the line soon; at once if no loop runs."""
+        at = datetime.now(UTC)
+        line = {"event": "request", **fields, "level": "info", "logger": self._name, "timestamp": at}
+        # What orjson answers has room for much more: kept, many would wear out the processor's caches.
+        self._lines.append(orjson.dumps(line, option=_AS_OTHERS).decode())
+        if self._is_promised:
+            return
         try:
-            self._lines.append(self.format(record))
-            loop = asyncio.get_running_loop()
-            if loop is not self._loop:
-                self._loop = loop
-                loop.call_later(_BUNDLED_S, self.flush)
+            asyncio.get_running_loop().call_later(_BUNDLED_S, self._write)
+            self._is_promised = True
         except RuntimeError:
-            self.flush()
-        except Exception:  # noqa: BLE001 - as every handler of logging does
-            self.handleError(record)
+            self._write()
 
-    def flush(self) -> None:
-        """Write what waits."""
-        lines, self._lines, self._loop = self._lines, [], None
+    def _write(self) -> None:
+        lines, self._lines, self._is_promised = self._lines, [], False
         if lines:
             # Whoever reads it may be gone.
             with contextlib.suppress(OSError):
                 sys.stderr.write("\n".join([*lines, ""]))
                 sys.stderr.flush()
-
-
-class _AccessFormatter(logging.Formatter):
-    """What the other lines look like, in a third of the time."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """The line."""
-        fields: Any = record.args
-        at = datetime.fromtimestamp(record.created, UTC)
-        return orjson.dumps(
-            {"event": "request", **fields, "level": "info", "logger": record.name, "timestamp": at}, option=_AS_OTHERS
-        ).decode()
 
 
 def set_up(level: str) -> None:

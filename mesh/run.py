@@ -166,7 +166,7 @@ def stop_signal() -> asyncio.Event:
 
 def run(main: Coroutine[Any, Any, int]) -> int:
     """Run a program's main coroutine on a loop of its own and answer its exit code."""
-    _wait_for_ones_turn()
+    wait_for_ones_turn()
     # What a request makes is gone with it by itself, cycles are few: to look for them as often as by default costs a
     # busy program a fourteenth of its time.
     gc.set_threshold(*_GC_THRESHOLDS)
@@ -176,8 +176,8 @@ def run(main: Coroutine[Any, Any, int]) -> int:
         return runner.run(main)
 
 
-def _wait_for_ones_turn() -> None:
-    """Have whoever is woken by a message wait for who is at work, where the system knows that (docs/adr/0015)."""
+def wait_for_ones_turn() -> None:
+    """Have this process wait for who is at work when a message wakes it (docs/adr/0015), where the system can."""
     if sys.platform == "linux":
         # Not every sandbox lets it.
         with contextlib.suppress(OSError):

@@ -8,7 +8,7 @@ from importlib import resources
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 from gateway.app import OTLP_ENDPOINT, Gateway, GatewayConfig
-from gateway.metrics import ACCESS_LOG
+from gateway.metrics import ACCESS_LOG, tell_requests_by
 from gateway.server import HttpServer
 from mesh import log
 from mesh.config import Settings, service_address
@@ -30,7 +30,7 @@ def main() -> int:
     """Run until SIGTERM or SIGINT and answer the exit code. Raises ConfigError for wrong use."""
     settings = read_settings().common
     log.set_up(settings.log_level)
-    log.set_up_access(ACCESS_LOG)
+    tell_requests_by(log.access_lines(ACCESS_LOG))
     return run(_serve(settings))
 
 

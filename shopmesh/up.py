@@ -18,7 +18,7 @@ from rich.panel import Panel
 from rich.table import Table
 
 from gateway.app import Gateway
-from gateway.metrics import ACCESS_LOG
+from gateway.metrics import ACCESS_LOG, tell_requests_by
 from gateway.server import HttpServer
 from mesh import log
 from mesh.config import PREFIX, service_address
@@ -38,7 +38,7 @@ def main() -> int:
     """Run until SIGTERM or SIGINT and answer the exit code. Raises ConfigError for wrong use, such as a taken port."""
     settings = with_free_ports(read_settings())
     log.set_up(settings.common.log_level)
-    log.set_up_access(ACCESS_LOG)
+    tell_requests_by(log.access_lines(ACCESS_LOG))
     return run(_up(settings))
 
 

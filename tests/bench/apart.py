@@ -7,6 +7,8 @@ from typing import Any, TypeVar, cast
 
 import uvloop
 
+from mesh.run import wait_for_ones_turn
+
 Answer = TypeVar("Answer")
 
 
@@ -18,4 +20,6 @@ def apart(main: Callable[..., Awaitable[Answer]], *arguments: object) -> Answer:
 
 
 def _run(main: Callable[..., Any], *arguments: object) -> object:
+    # As all programs of the mesh: a load or a peer that breaks in on whom it has called makes both slower.
+    wait_for_ones_turn()
     return uvloop.run(main(*arguments))

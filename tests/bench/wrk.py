@@ -9,6 +9,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
+from mesh.run import wait_for_ones_turn
 from tests.bench.sample import Load, Sample
 
 _FOLDER = Path(__file__).parent
@@ -59,6 +60,8 @@ def _run(url: str, load: Load, script: str, arguments: Sequence[str], *, seconds
     done = subprocess.run(
         ["wrk", *options, "--script", script, url, "--", *arguments],
         cwd=_FOLDER,
+        # As `apart` does.
+        preexec_fn=wait_for_ones_turn,
         capture_output=True,
         text=True,
         check=False,

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.metrics import ACCESS_LOG, CLIENT_GONE, UNMATCHED
+from gateway.metrics import ACCESS_LOG, CLIENT_GONE, UNMATCHED, tell_requests_by
 from tests.gateway.probe import ProbeServer
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -67,6 +67,23 @@ async def test_each_request_has_one_line_that_names_the_template_and_not_the_pat
     ]
     assert all(float(str(each["ms"])) > 0 for each in fields)
     assert lines[0].getMessage().startswith(f"GET {THING} 200 ")
+
+
+async def test_lines_go_where_they_are_told_and_are_left_out_above_their_level(
+    client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[Mapping[str, object]] = []
+    tell_requests_by(told.append)
+    try:
+        with caplog.at_level(logging.WARNING, logger=ACCESS_LOG):
+            await client.get("/v1/things/apple")
+        with caplog.at_level(logging.INFO, logger=ACCESS_LOG):
+            await client.get("/v1/things/pear", headers={"x-request-id": "told"})
+    finally:
+        tell_requests_by(None)
+
+    assert [fields["request_id"] for fields in told] == ["told"]
+    assert caplog.records == []
 
 
 async def test_refusals_count_by_their_status(client: httpx.AsyncClient) -> None:
