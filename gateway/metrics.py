@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from prometheus_client import Counter, Histogram
 
 ACCESS_LOG = "gateway.access"
-"""The logger of the lines, at INFO. Each has its fields as the one argument, a mapping."""
+"""The logger of the lines, at INFO. Each has its fields as the one argument, a mapping. See `tell_requests_by`."""
 CLIENT_GONE = 499
 """Stands for the status of a request whose client left before the answer, as nginx counts it."""
 UNMATCHED = "unmatched"
@@ -37,7 +37,10 @@ _tell: Callable[[Mapping[str, object]], None] = _log
 
 
 def tell_requests_by(tell: Callable[[Mapping[str, object]], None] | None) -> None:
-    """Have the lines, by their fields, written by this instead of by their logger; again by that one if None."""
+    """Have the lines, by their fields, written by this instead of by their logger; again by that one if None.
+
+    What handlers the logger has does not matter then, its level still does.
+    """
     global _tell  # noqa: PLW0603 - as the logger, it is the process's
     _tell = tell or _log
 

@@ -1,7 +1,6 @@
 """Logs: one JSON object a line on stderr, or colours on a terminal. Ids that are capabilities are masked."""
 
 import asyncio
-import atexit
 import contextlib
 import logging
 import sys
@@ -33,21 +32,23 @@ def mask(identifier: str) -> str:
 def access_lines(name: str) -> Callable[[Mapping[str, object]], None] | None:
     """What writes a line of a server's requests by its fields, which hold no secret, in half the time of a logger.
 
-    The line is the one of a logger of this name at INFO. For a program of one loop. None on a terminal, where the
-    logger shall write it.
+    The line is the one of a logger of this name at INFO. None on a terminal, where the logger shall write it.
     """
     return None if sys.stderr.isatty() else _AccessLines(name).add
 
 
-class _AccessLines:
-    """Writes the lines of a moment in one go; at the end of the program those of its last."""
+class _AccessLines(logging.Handler):
+    """Writes the lines of a moment in one go; at the end of the program those of its last.
+
+    It is a handler, of no logger, because logging knows of the end, whatever it is.
+    """
 
     def __init__(self, name: str) -> None:
+        super().__init__()
         self._name = name
         self._lines: list[str] = []
-        # Whether a loop will write them.
-        self._is_promised = False
-        atexit.register(self._write)
+        # Who will write them.
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def add(self, fields: Mapping[str, object]) -> None:
         """Write the line soon; at once if no loop runs."""
@@ -55,16 +56,18 @@ class _AccessLines:
         line = {"event": "request", **fields, "level": "info", "logger": self._name, "timestamp": at}
         # What orjson answers has room for much more: kept, many would wear out the processor's caches.
         self._lines.append(orjson.dumps(line, option=_AS_OTHERS).decode())
-        if self._is_promised:
-            return
         try:
-            asyncio.get_running_loop().call_later(_BUNDLED_S, self._write)
-            self._is_promised = True
+            loop = asyncio.get_running_loop()
         except RuntimeError:
-            self._write()
+            self.flush()
+            return
+        if loop is not self._loop:
+            self._loop = loop
+            loop.call_later(_BUNDLED_S, self.flush)
 
-    def _write(self) -> None:
-        lines, self._lines, self._is_promised = self._lines, [], False
+    def flush(self) -> None:
+        """Write what waits."""
+        lines, self._lines, self._loop = self._lines, [], None
         if lines:
             # Whoever reads it may be gone.
             with contextlib.suppress(OSError):

@@ -17,7 +17,8 @@ from tests.bench.stage import Options
 FULL = Options(
     # The speed of a shared machine changes within seconds: more and shorter windows see more of the same of it.
     rounds=5,
-    window_s=2.7,
+    # Of whole seconds, as wrk wants it.
+    window_s=3.0,
     warm_s=0.8,
     many_orders=300_000,
     sell_out=10_000,

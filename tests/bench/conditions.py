@@ -34,6 +34,7 @@ def conditions(cursor: Cursor) -> dict[str, str]:
             " not; inventory, this service and gateways before them once more, with calls taken in as grpc.aio does it"
         ),
         "other processes": "MariaDB, Redis, and the load: wrk with one thread, or a client of ours on uvloop",
+        "scheduling": "SCHED_BATCH for the mesh, loads and peers; MariaDB and Redis as they come",
     }
 
 

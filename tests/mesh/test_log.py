@@ -1,8 +1,12 @@
 import json
+import os
+import pty
 import subprocess
 import sys
 from datetime import UTC, datetime
 from typing import Any
+
+import pytest
 
 SET_UP = "import logging; from mesh import log; log.set_up('info'); door = log.access_lines('door')\n"
 
@@ -39,10 +43,31 @@ def test_a_line_of_a_request_looks_like_the_others() -> None:
     assert line == {"event": "request", "level": "info", "logger": "door", **fields}
 
 
-def test_lines_of_requests_are_written_in_the_end_of_a_program_whose_loop_has_no_time_for_them() -> None:
-    program = "import asyncio\nasync def main(): door({'n': 1}); door({'n': 2})\nasyncio.run(main())"
+@pytest.mark.parametrize("end", ["return", "import os; logging.shutdown(); os._exit(0)"], ids=["return", "exit"])
+def test_lines_of_requests_are_written_at_the_end_of_a_program_whose_loop_has_no_time_for_them(end: str) -> None:
+    program = f"import asyncio\nasync def main():\n    door({{'n': 1}}); door({{'n': 2}}); {end}\nasyncio.run(main())"
 
     assert [line["n"] for line in lines(program)] == [1, 2]
+
+
+def test_lines_of_a_loop_that_ended_are_written_with_those_of_the_next() -> None:
+    program = (
+        "import asyncio, os\n"
+        "async def main(n): door({'n': n})\n"
+        "asyncio.run(main(1)); asyncio.run(main(2)); door({'n': 3})\n"
+        "os._exit(0)"
+    )
+
+    assert [line["n"] for line in lines(program)] == [1, 2, 3]
+
+
+def test_on_a_terminal_the_logger_writes_the_lines_of_requests() -> None:
+    ours, terminal = pty.openpty()
+    try:
+        subprocess.run([sys.executable, "-c", SET_UP + "assert door is None"], stderr=terminal, check=True)
+    finally:
+        os.close(ours)
+        os.close(terminal)
 
 
 def test_an_answer_that_found_its_client_gone_is_no_news_and_other_failures_of_grpc_are() -> None:
