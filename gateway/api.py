@@ -38,6 +38,7 @@ from gateway.head import MAX_METADATA_BYTES, PASSED_HEADERS, TRACING, Head, new_
 from gateway.inflow import ClientGoneError, Inflow
 from gateway.limits import Limits
 from gateway.metrics import CLIENT_GONE, UNMATCHED, Meter
+from gateway.presented import NOT_MODIFIED, OK, SAFE, presented
 from gateway.query import NOT_UTF_8
 from gateway.routes import MethodNotAllowedError, Router
 from gateway.streams import AnswerStream, choose
@@ -68,9 +69,6 @@ _OPTIONS = "OPTIONS"
 _HANGS = 0.9
 _KNOWN_PATHS = 4096
 _KNOWN_LENGTH = 256
-_OK = 200
-_NOT_MODIFIED = 304
-_SAFE = frozenset({"GET", "HEAD"})
 
 # What a proxy says may be anything.
 _ADDRESS = re.compile(r"[0-9A-Fa-f.:]{2,45}")
@@ -159,7 +157,7 @@ class Api:
             _done(scope, head, CLIENT_GONE, started)
             return
         except AskedForOptions as asked:
-            answer = _OK, [(b"allow", ", ".join(asked.allow).encode())], b""
+            answer = OK, [(b"allow", ", ".join(asked.allow).encode())], b""
         except HttpError as error:
             answer = answer_of(error)
         except asyncio.CancelledError:
@@ -169,10 +167,10 @@ class Api:
             answer = answer_of(internal())
         if isinstance(answer, AnswerStream):
             status = await answer.send(send, head.request_id, head.answer_headers)
-            _done(scope, head, status, started, sent=_OK)
+            _done(scope, head, status, started, sent=OK)
             return
         status, headers, body = answer
-        if status != _NOT_MODIFIED:
+        if status != NOT_MODIFIED:
             headers.append((b"content-length", b"%d" % len(body)))
         headers.append((b"x-request-id", head.request_id.encode()))
         headers += head.answer_headers
@@ -198,7 +196,7 @@ class Api:
         transcoder = endpoint.transcoder
         if self._tokens is not None:
             await self._tokens.check(head.authorization or "", endpoint.access)
-        if head.if_none_match and scope["method"] not in _SAFE:
+        if head.if_none_match and scope["method"] not in SAFE:
             # To pass over it would let through what it is to keep out.
             raise invalid([Violation("if-none-match", "is for what is read: this method compares no etag")])
         if endpoint.cache_s and _may_share(scope["method"], head):
@@ -210,9 +208,9 @@ class Api:
         content_type, data = transcoder.write(reply, accept=head.accept)
         etag = transcoder.tag(reply)
         if len(data) < coding.LEAST_BYTES and not etag and not head.if_match:
-            status, headers = _OK, [(b"content-type", content_type)]
+            status, headers = OK, [(b"content-type", content_type)]
         else:
-            status, headers, data = _presented(scope["method"], head, content_type, data, etag)
+            status, headers, data = presented(scope["method"], head, content_type, data, etag)
         if endpoint.cache_control:
             headers = self._for_caches(headers, endpoint.cache_control)
         return status, headers, data
@@ -235,9 +233,9 @@ class Api:
 
             kept = await self._cache.ask(key, make)
         if head.if_none_match or head.if_match or (head.accept_encoding and len(kept.data) >= coding.LEAST_BYTES):
-            status, headers, data = _presented(scope["method"], head, kept.content_type, kept.data, kept.etag)
+            status, headers, data = presented(scope["method"], head, kept.content_type, kept.data, kept.etag)
         else:
-            status, headers, data = _OK, list(kept.headers), kept.data
+            status, headers, data = OK, list(kept.headers), kept.data
         # Others subtract the age from it.
         headers = self._for_caches(headers, endpoint.cache_control or b"public, max-age=%d" % endpoint.cache_s)
         headers.append((b"age", b"%d" % self._cache.age_s(kept)))
@@ -256,7 +254,7 @@ class Api:
             content_type=head.content_type,
             body=body,
             idempotency_key=head.idempotency_key,
-            guard=conditions.guard(head.if_match) if head.if_match and scope["method"] not in _SAFE else None,
+            guard=conditions.guard(head.if_match) if head.if_match and scope["method"] not in SAFE else None,
         )
         # What flows must have good path and query, too, before anything of it comes.
         message = transcoder.read(request, is_whole=not flows)
@@ -295,7 +293,7 @@ class Api:
         form = None if endpoint.transcoder.answers_raw else choose(head.accept)
         if scope["method"] == "HEAD":
             # Nobody reads what would come, however long it came.
-            return _OK, [(b"content-type", form.content_type)] if form is not None else [], b""
+            return OK, [(b"content-type", form.content_type)] if form is not None else [], b""
         rpc = self._begin(scope, endpoint, message, head)
         stream = AnswerStream(
             rpc,
@@ -430,27 +428,4 @@ def _form_of(accept: str) -> str:
 def _may_share(method: str, head: Head) -> bool:
     """Whether an answer to this may be given to others, and theirs to this."""
     asks_for_itself = head.has_body or head.timeout or head.idempotency_key or "no-store" in head.directives
-    return method in _SAFE and head.authorization is None and not asks_for_itself
-
-
-def _presented(
-    method: str, head: Head, content_type: bytes, data: bytes, etag: str
-) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
-    """An answer as the client wants to have it: compressed, or not at all if it has it already."""
-    headers = [(b"content-type", content_type)]
-    used = None
-    if len(data) >= coding.LEAST_BYTES and coding.is_compressible(content_type):
-        headers.append((b"vary", b"accept-encoding"))
-        used = coding.choose(head.accept_encoding) if head.accept_encoding else None
-    tag = conditions.entity_tag(etag, content_type, used)
-    if tag:
-        headers.append((b"etag", tag))
-    if method in _SAFE:
-        if head.if_match and not conditions.matches(head.if_match, etag):
-            raise conditions.failed()
-        if tag and head.if_none_match and conditions.has(head.if_none_match, etag):
-            return _NOT_MODIFIED, headers[1:], b""
-    if used is not None:
-        headers.append((b"content-encoding", used.name.encode()))
-        data = used.compress(data)
-    return _OK, headers, data
+    return method in SAFE and head.authorization is None and not asks_for_itself
